@@ -1,0 +1,25 @@
+# Both commands do their own set-up: python3 (3.11 or newer), make and a package
+# index are all they need. The work is in tools/, one small file for each job.
+PYTHON ?= python3
+
+help:            ## show this list
+	@echo "flatbook: make TARGET (PYTHON=... chooses the interpreter, 3.11 or newer)"
+	@sed -n 's/^\([a-z]*\): *## /  \1	/p' Makefile | expand -t 12
+
+book:            ## build the book: _build/html/index.html
+test:            ## check everything: style, types, tests, chapters, pages
+fix:             ## put code and notebooks into their normal form
+accept:          ## store the new outputs of checked cells (read the diff)
+address:         ## write the public address of the repository everywhere
+
+book test fix accept address:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "flatbook needs Python 3.11 or newer, and $(PYTHON) is:" \
+	    "$$($(PYTHON) --version 2>&1). Try: make $@ PYTHON=python3.13"; exit 2; }
+	@$(PYTHON) -m tools.make $@
+
+clean:           ## remove what was built (not .venv)
+	rm -rf _build book/_static/vendor .mypy_cache .pytest_cache .ruff_cache
+
+.PHONY: help book test fix accept address clean
+.NOTPARALLEL:

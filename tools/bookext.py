@@ -1,0 +1,147 @@
+"""Sphinx extension of this book, named in ``_config.yml``.
+
+* Results: a fresh jupyter-cache is filled from what `tools.chapters` filed, so the
+  build shows the very run that nbval validated and never executes a notebook.
+* ``glance``: the strip at the head of a chapter, with the measured run time.
+* Addresses of the repository in buttons and in the pages' metadata.
+* MathJax and the widget runtime come from ``book/_static/vendor`` where
+  `tools.vendor` has filled it, else from their usual CDN.
+* sphinx-thebe 0.3.1 registers its settings twice, a script error on every page: one
+  copy is dropped.
+"""
+
+import shutil
+from pathlib import Path
+from typing import ClassVar
+
+import nbformat
+from docutils import nodes
+from jupyter_cache import get_cache
+from jupyter_cache.base import CacheBundleIn
+from sphinx.application import Sphinx
+from sphinx.config import Config
+from sphinx.errors import ExtensionError
+from sphinx.util.docutils import SphinxDirective
+
+from tools import address, chapters, contents
+
+CDN = "https://cdn.jsdelivr.net/npm/"
+RUNTIME = (
+    "Runs in {seconds} on the processor that built this page (one thread); "
+    "T4 and larger GPUs: not yet measured."
+)
+
+
+def cache_folder(root: Path) -> Path:
+    """The jupyter-cache of the current build."""
+    return root / "_build" / ".jupyter_cache"
+
+
+def fill_cache(app: Sphinx, config: Config) -> None:
+    """Hand the filed results to myst-nb; refuse to build without one of them."""
+    root = Path(app.srcdir)
+    missing = chapters.pending(root)
+    if missing:
+        names = ", ".join(path.stem for path in missing)
+        raise ExtensionError(f"no validated result of {names}: run make book")
+    folder = cache_folder(root)
+    shutil.rmtree(folder, ignore_errors=True)
+    cache = get_cache(str(folder))
+    for path in contents.notebooks(root):
+        nb = nbformat.read(chapters.executed(path, root), as_version=4)
+        seconds = nb.metadata.pop("flatbook")["seconds"]
+        cache.cache_notebook_bundle(
+            CacheBundleIn(nb, str(path), data={"execution_seconds": seconds}),
+            check_validity=False,
+            overwrite=True,
+        )
+    config.nb_execution_cache_path = str(folder)
+
+
+def assert_nothing_ran(app: Sphinx, exception: Exception | None) -> None:
+    """Fail if the build executed a notebook itself: the cache would have grown."""
+    root = Path(app.srcdir)
+    have = len(get_cache(str(cache_folder(root))).list_cache_records())
+    if exception is None and have != len(contents.notebooks(root)):
+        raise ExtensionError("the build executed a notebook instead of using results")
+
+
+def use_vendored(app: Sphinx, config: Config) -> None:
+    """Point MathJax and the widgets to the files beside the book, where present."""
+    root = Path(app.srcdir, "book", "_static", "vendor")
+    if (root / "mathjax" / "tex-chtml-full.js").exists():
+        config.mathjax_path = "vendor/mathjax/tex-chtml-full.js"
+    if (root / "widgets" / "embed-amd.js").exists():
+        config.nb_ipywidgets_js = {
+            "vendor/widgets/require.js": {},
+            "widgets-shim.js": {},
+            "vendor/widgets/embed-amd.js": {"data-jupyter-widgets-cdn": CDN},
+        }
+
+
+def use_address(app: Sphinx, config: Config) -> None:
+    """Make the buttons lead to the repository this book is built from."""
+    url = address.address(Path(app.srcdir))
+    options = config.html_theme_options
+    options["repository_url"] = url
+    if not url.startswith("https://github.com/"):  # Colab opens nothing else
+        options.get("launch_buttons", {}).pop("colab_url", None)
+    config.html_baseurl = config.ogp_site_url = address.pages(url)
+
+
+def result_of(app: Sphinx, docname: str) -> Path | None:
+    """The filed result behind a page, None for a page without code."""
+    notebook = Path(app.srcdir, f"{docname}.ipynb")
+    return chapters.executed(notebook, Path(app.srcdir)) if notebook.exists() else None
+
+
+def rounded(seconds: float) -> str:
+    """Run time as a reader wants it."""
+    if seconds < 1:
+        return "less than a second"
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} minutes"
+
+
+class Glance(SphinxDirective):
+    """What a chapter asks for and gives, with the time its code took."""
+
+    has_content: ClassVar[bool] = True
+
+    def run(self) -> list[nodes.Node]:
+        """A ``div.glance`` with the parsed content and the measured time."""
+        box = nodes.container(classes=["glance"])
+        self.state.nested_parse(self.content, self.content_offset, box)
+        result = result_of(self.env.app, self.env.docname)
+        if result:
+            time = RUNTIME.format(seconds=rounded(chapters.seconds(result)))
+            label = nodes.strong("", "Run time.")
+            box += nodes.paragraph("", "", label, nodes.Text(f" {time}"))
+        return [box]
+
+
+def page_context(
+    app: Sphinx, pagename: str, _template: str, context: dict, _doctree: object
+) -> None:
+    """Name the run behind the page, and drop the script that is there twice."""
+    result = result_of(app, pagename)
+    if result:
+        key = result.stem.rpartition("-")[2]
+        tag = f'\n<meta name="flatbook-execution" content="{key}">'
+        context["metatags"] = context.get("metatags", "") + tag
+    seen, kept = set(), []
+    for script in context.get("script_files", []):
+        body = getattr(script, "attributes", {}).get("body")
+        if not (body and body in seen):
+            kept.append(script)
+        seen.add(body)
+    context["script_files"] = kept
+
+
+def setup(app: Sphinx) -> dict:
+    """Register everything."""
+    for handler in (fill_cache, use_vendored, use_address):
+        app.connect("config-inited", handler, priority=100)
+    app.add_directive("glance", Glance)
+    app.connect("html-page-context", page_context, priority=900)
+    app.connect("build-finished", assert_nothing_ran)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

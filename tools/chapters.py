@@ -1,0 +1,213 @@
+"""Run the notebooks whose result is missing; nbval validates that same run.
+
+A result is filed by ``book/conftest.py`` under ``_build/executed/`` with an
+execution key: a digest of all that the outputs depend on. That is the notebook's
+code cells, tags and stored checked outputs; the modules of the package that it
+imports, with all that those import; the result cards where it reads them; the
+versions of Python and of the numerical packages; and the way it is run. Prose is
+not part of it, so a corrected sentence costs no execution.
+
+    python -m tools.chapters            run what is missing
+    python -m tools.chapters --accept   and store new outputs of checked cells
+"""
+
+import ast
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from tools import contents
+from tools.contents import ROOT
+
+PACKAGE = "flatbook"
+VERSIONS = (
+    *("torch", "torchvision", "numpy", "sympy", "matplotlib", "scikit-learn"),
+    *("ipython", "ipykernel", "ipywidgets", "myst-nb"),
+)
+RUN = {
+    "FLATBOOK_PROFILE": "cpu",
+    "FLATBOOK_STATIC": "1",
+    "OMP_NUM_THREADS": "1",
+    "PYTHONHASHSEED": "0",
+}
+EVERYTHING = "*"
+
+
+def environment(root: Path = ROOT) -> dict[str, str]:
+    """Variables of every kernel: the same for each reader, with no start-up files.
+
+    ``MPLBACKEND`` is taken out because a kernel that inherits it shows no figure.
+    """
+    inherited = {k: v for k, v in os.environ.items() if k != "MPLBACKEND"}
+    return {**inherited, **RUN, "IPYTHONDIR": str(root / "_build" / "ipython")}
+
+
+def _imports(tree: ast.AST, package: tuple[str, ...]) -> Iterable[str]:
+    """Names of our modules that a source imports, or EVERYTHING if unclear."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.split(".")[0] == PACKAGE:
+                    yield alias.name if alias.asname else EVERYTHING
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module.split(".") if node.module else []
+            if node.level:
+                base = [*package[: len(package) - node.level + 1], *base]
+            if base[:1] == [PACKAGE]:
+                yield ".".join(base)
+                yield from (".".join([*base, alias.name]) for alias in node.names)
+                if any(alias.name == "*" for alias in node.names):
+                    yield EVERYTHING
+        elif isinstance(node, ast.Attribute) and node.attr == "import_module":
+            yield EVERYTHING
+
+
+def _module_files(root: Path) -> dict[str, Path]:
+    """Module name -> file, for every module of the package."""
+    found = {}
+    for path in sorted((root / PACKAGE).rglob("*.py")):
+        parts = path.relative_to(root).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def closure(source: str, root: Path = ROOT) -> set[str]:
+    """Names of the package's modules that a notebook's code depends on.
+
+    ``from flatbook import a`` and ``import flatbook.a as a`` name what they need;
+    plain ``import flatbook`` could reach anything and counts as everything.
+    """
+    files = _module_files(root)
+    lines = [
+        "pass" if line.lstrip().startswith(("%", "!")) else line
+        for line in source.splitlines()
+    ]
+    try:
+        tree = ast.parse("\n".join(lines))
+    except SyntaxError:
+        return set(files)
+    todo, seen = set(_imports(tree, ())) & {*files, EVERYTHING}, set()
+    while todo:
+        name = todo.pop()
+        if name == EVERYTHING:
+            return set(files)
+        seen.add(name)
+        path = files[name]
+        if name == PACKAGE:  # loads its modules lazily: importing it imports nothing
+            continue
+        parts = tuple(name.split("."))
+        package = parts if path.name == "__init__.py" else parts[:-1]
+        reached = set(_imports(ast.parse(path.read_text(encoding="utf8")), package))
+        parents = {".".join(parts[:n]) for n in range(1, len(parts))}
+        todo |= ((reached | parents) & {*files, EVERYTHING}) - seen
+    return seen | ({PACKAGE} & set(files))
+
+
+def dependencies(source: str, root: Path = ROOT) -> list[Path]:
+    """The files that decide what a notebook with this code puts out."""
+    names = closure(source, root)
+    files = {path for name, path in _module_files(root).items() if name in names}
+    data = (p for p in (root / PACKAGE).rglob("*") if p.is_file())
+    files |= {p for p in data if p.suffix not in (".py", ".pyc")}
+    if f"{PACKAGE}.results" in names:
+        files |= {p for p in (root / "results").rglob("*") if p.is_file()}
+    files |= {root / "book" / "conftest.py", root / "tests" / "nbval-sanitize.cfg"}
+    return sorted(files)
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that compute or draw."""
+    found = {"python": platform.python_version(), "machine": platform.machine()}
+    for name in VERSIONS:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "absent"
+    return found
+
+
+def key(notebook: Path, root: Path = ROOT) -> str:
+    """The execution key of a notebook: same key, same outputs."""
+    code = contents.cells(notebook, "code")
+    checked = (
+        cell["outputs"] if contents.CHECKED in contents.tags(cell) else None
+        for cell in code
+    )
+    files = dependencies("\n".join(contents.text(cell) for cell in code), root)
+    parts = {
+        "cells": [[contents.text(c), contents.tags(c)] for c in code],
+        "checked": list(checked),
+        "files": {
+            path.relative_to(root).as_posix(): hashlib.sha256(
+                path.read_bytes()
+            ).hexdigest()
+            for path in files
+        },
+        "versions": versions(),
+        "run": RUN,
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def executed(notebook: Path, root: Path = ROOT) -> Path:
+    """Where the result of the notebook as it stands now is, or will be, filed."""
+    name = "-".join(notebook.relative_to(root / "book").with_suffix("").parts)
+    return root / "_build" / "executed" / f"{name}-{key(notebook, root)}.ipynb"
+
+
+def seconds(result: Path) -> float:
+    """How long the run took that left this result."""
+    return json.loads(result.read_text(encoding="utf8"))["metadata"]["flatbook"][
+        "seconds"
+    ]
+
+
+def pending(root: Path = ROOT) -> list[Path]:
+    """The notebooks without a result for their current key."""
+    return [p for p in contents.notebooks(root) if not executed(p, root).is_file()]
+
+
+def run(paths: list[Path], *, accept: bool) -> int:
+    """Validate notebooks with nbval, two at a time; the exit code of pytest."""
+    variables = environment()
+    variables.pop("FLATBOOK_ACCEPT", None)
+    if accept:
+        variables["FLATBOOK_ACCEPT"] = "1"
+    command = (
+        *(sys.executable, "-m", "pytest", "-q", "--nbval", "--nbval-current-env"),
+        *("--nbval-cell-timeout=120", "--dist", "loadfile", "-n", "2"),
+        *("--nbval-sanitize-with", str(ROOT / "tests" / "nbval-sanitize.cfg")),
+        *map(str, paths),
+    )
+    return subprocess.run(command, cwd=ROOT, env=variables, check=False).returncode
+
+
+def main(argv: list[str]) -> int:
+    """Run what is missing and report the time of every chapter."""
+    accept = "--accept" in argv
+    todo = pending()
+    if accept:
+        todo += [p for p in contents.notebooks() if contents.unstored(p)]
+    todo = sorted(set(todo))
+    names = ", ".join(path.stem for path in todo) or "none"
+    done = len(contents.notebooks()) - len(todo)
+    print(f"to run: {names}; up to date: {done}", flush=True)
+    code = run(todo, accept=accept) if todo else 0
+    for path in contents.notebooks():
+        result = executed(path)
+        if result.is_file():
+            print(f"  {path.stem}: ran in {seconds(result):.1f} s")
+        else:
+            print(f"  {path.stem}: no accepted result")
+            code = code or 1
+    return code
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
