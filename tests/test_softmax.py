@@ -143,7 +143,7 @@ def test_bad_input_is_named(logits, labels, error, message):
 
 def test_head_checks_name_both_sides():
     weight, features, logits, _ = head(4, 3, 2)
-    with pytest.raises(ValueError, match="4 and 5|5 and 4|got 3 and 4"):
+    with pytest.raises(ValueError, match="got 3 and 4"):
         softmax.check_features(features[:3], logits)
     with pytest.raises(ValueError, match="2 rows"):
         softmax.check_weight(weight[:2], logits)
