@@ -89,7 +89,7 @@ def files(root: Path = ROOT) -> list[Path]:
 def replaced(text: str, old: str, new: str) -> str:
     """A text with every form of one address changed into another's."""
     for before, after in zip(_forms(old), _forms(new), strict=True):
-        text = re.sub(re.escape(before) + r"(?![\w-])", lambda _: after, text)
+        text = re.sub(re.escape(before) + r"(?![\w-])", after, text)
     return text
 
 

@@ -102,6 +102,18 @@ def rounded(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} minutes"
 
 
+def rows(paragraph: nodes.paragraph) -> list[nodes.Node]:
+    """One paragraph for each bold label, so that labels and texts line up."""
+    found: list[nodes.Element] = []
+    for child in paragraph.children:
+        starts = isinstance(child, nodes.strong) and child.astext().endswith(".")
+        if starts or not found:
+            found.append(nodes.paragraph("", "", child, nodes.inline()))
+        else:
+            found[-1][-1] += child
+    return found
+
+
 class Glance(SphinxDirective):
     """What a chapter asks for and gives, with the time its code took."""
 
@@ -109,13 +121,16 @@ class Glance(SphinxDirective):
 
     def run(self) -> list[nodes.Node]:
         """A ``div.glance`` with the parsed content and the measured time."""
+        parsed = nodes.container()
+        self.state.nested_parse(self.content, self.content_offset, parsed)
         box = nodes.container(classes=["glance"])
-        self.state.nested_parse(self.content, self.content_offset, box)
+        for node in parsed.children:
+            box += rows(node) if isinstance(node, nodes.paragraph) else [node]
         result = result_of(self.env.app, self.env.docname)
         if result:
             time = RUNTIME.format(seconds=rounded(chapters.seconds(result)))
             label = nodes.strong("", "Run time.")
-            box += nodes.paragraph("", "", label, nodes.Text(f" {time}"))
+            box += nodes.paragraph("", "", label, nodes.inline("", f" {time}"))
         return [box]
 
 

@@ -46,7 +46,8 @@ def build() -> int:
     """Build from nothing; the exit code of Jupyter Book."""
     for folder in (HTML, BUILD / ".doctrees"):
         shutil.rmtree(folder, ignore_errors=True)
-    command = (sys.executable, "-m", "jupyter_book", "build", ".", *STRICT)
+    program = str(Path(sys.executable).with_name("jupyter-book"))
+    command = (program, "build", ".", *STRICT)
     return subprocess.run(command, cwd=ROOT, check=False).returncode
 
 
