@@ -36,7 +36,7 @@ def pretty(value: float, spec: str = ".3g") -> str:
     """
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
-    mantissa, e, exponent = format(value, spec).replace("E", "e").partition("e")
+    mantissa, e, exponent = general(value, spec).partition("e")
     mantissa = mantissa.replace("-", "−")
     if not e:
         return mantissa
@@ -44,6 +44,16 @@ def pretty(value: float, spec: str = ".3g") -> str:
     if mantissa in ("1", "−1"):
         return mantissa[:-1] + power
     return f"{mantissa}·{power}"
+
+
+def general(value: float, spec: str = "g") -> str:
+    """``format(value, spec)``, but thousands are written out.
+
+    >>> general(1250.0, ".2g"), general(1e-5), general(1e9)
+    ('1250', '1e-05', '1e+09')
+    """
+    text = format(value, spec)
+    return f"{value:.0f}" if "e+0" in text and abs(value) < 1e6 else text
 
 
 def _power(exponent: int) -> str:

@@ -35,6 +35,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flatbook._drawing import STYLE, Slot, draw
+from flatbook._svg import general
 from flatbook._views import Chart, View, plain
 
 if TYPE_CHECKING:
@@ -124,8 +125,8 @@ class _Shown:
         self.value = value
 
     def __format__(self, spec: str) -> str:
-        if not spec and isinstance(self.value, float):
-            spec = "g"
+        if isinstance(self.value, float) and (not spec or spec.endswith("g")):
+            return general(self.value, spec or "g")
         return format(self.value, spec)
 
 
