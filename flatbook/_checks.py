@@ -1,0 +1,23 @@
+"""Checks of plain numbers: an error names the argument, the rule and the value."""
+
+import math
+
+__all__ = ["integer", "number", "positive"]
+
+
+def integer(name: str, value: int, low: int) -> None:
+    """Refuse anything but an integer of at least `low`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < low:
+        raise ValueError(f"{name} must be an integer of at least {low}, got {value!r}")
+
+
+def number(name: str, value: float, low: float = 0, high: float = math.inf) -> None:
+    """Refuse anything but a number with low <= value < high."""
+    if not isinstance(value, (int, float)) or not low <= value < high:
+        raise ValueError(f"{name} must lie in [{low}, {high}), got {value!r}")
+
+
+def positive(name: str, value: float) -> None:
+    """Refuse anything but a positive, finite number."""
+    if not isinstance(value, (int, float)) or not 0 < value < math.inf:
+        raise ValueError(f"{name} must be positive and finite, got {value!r}")
