@@ -1,0 +1,63 @@
+"""Numbers that travel from a chapter's code into its sentences.
+
+In the text a glued number is written ``{glue:text}`name:.2f```; nobody types it.
+
+>>> import torch
+>>> as_plain(torch.tensor(2.5)), as_plain(3), as_plain("ResNet-18")
+(2.5, 3, 'ResNet-18')
+"""
+
+import importlib.util
+import math
+import numbers
+
+__all__ = ["as_plain", "glue"]
+
+
+def as_plain(value: object) -> int | float | str:
+    """A number (Python, NumPy, tensor of one element, sympy) as int or float.
+
+    Texts stay as they are; a bool becomes ``"yes"`` or ``"no"``.
+
+    Raises:
+        TypeError: value is neither a single number nor a text.
+    """
+    if hasattr(value, "item") and math.prod(getattr(value, "shape", ())) == 1:
+        value = value.item()
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, str):
+        return value
+    if isinstance(value, numbers.Integral) or getattr(value, "is_Integer", False):
+        return int(value)  # type: ignore[call-overload]
+    if isinstance(value, numbers.Real) or getattr(value, "is_number", False):
+        return float(value)  # type: ignore[arg-type]
+    raise TypeError(f"glue takes one number or a text, got {value!r}")
+
+
+def glue(name: str, value: object) -> None:
+    """Give ``value`` a name that the chapter's text can use.
+
+    With myst-nb (the book) nothing is shown; elsewhere (Colab) the value is printed
+    as ``name = value``.
+
+    Args:
+        name: letters, digits and ``_ - .``, unique in the chapter.
+        value: see `as_plain`.
+
+    Raises:
+        TypeError: value is neither a single number nor a text.
+        ValueError: name is empty or has other characters.
+    """
+    if not name or set(name) - _LETTERS:
+        raise ValueError(f"name must consist of letters, digits, _ - . : got {name!r}")
+    plain = as_plain(value)
+    if importlib.util.find_spec("myst_nb") is None:
+        print(f"{name} = {plain}")
+        return
+    import myst_nb
+
+    myst_nb.glue(name, plain, display=False)
+
+
+_LETTERS = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.")
