@@ -27,7 +27,7 @@ vector-Jacobian product per class.
 import torch
 from torch import Tensor, nn
 
-from .softmax import (
+from flatbook.softmax import (
     check_features,
     check_weight,
     log_trace_p,

@@ -31,8 +31,8 @@ from typing import overload
 import torch
 from torch import Tensor
 
-from .curvature import centred_rows, lambda_max
-from .softmax import check_labels, check_weight, cross_entropy
+from flatbook.curvature import centred_rows, lambda_max
+from flatbook.softmax import check_labels, check_weight, cross_entropy
 
 __all__ = [
     "BOUNDS",
