@@ -33,7 +33,7 @@ def normalise(remote: str) -> str | None:
 
     >>> normalise("git@github.com:someone/flatbook.git")
     'https://github.com/someone/flatbook'
-    >>> normalise("/home/me/flatbook") is None
+    >>> normalise("../flatbook") is None
     True
     """
     match = REMOTE.fullmatch(remote.strip())
@@ -89,7 +89,8 @@ def files(root: Path = ROOT) -> list[Path]:
 def replaced(text: str, old: str, new: str) -> str:
     """A text with every form of one address changed into another's."""
     for before, after in zip(_forms(old), _forms(new), strict=True):
-        text = re.sub(re.escape(before) + r"(?![\w-])", after, text)
+        end = r"" if before.endswith("/") else r"(?![\w-])"
+        text = re.sub(re.escape(before) + end, after, text)
     return text
 
 

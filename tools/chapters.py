@@ -48,7 +48,7 @@ def environment(root: Path = ROOT) -> dict[str, str]:
     return {**inherited, **RUN, "IPYTHONDIR": str(root / "_build" / "ipython")}
 
 
-def _imports(tree: ast.AST, package: tuple[str, ...]) -> Iterable[str]:
+def imports(tree: ast.AST, package: tuple[str, ...]) -> Iterable[str]:
     """Names of our modules that a source imports, or EVERYTHING if unclear."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -68,7 +68,7 @@ def _imports(tree: ast.AST, package: tuple[str, ...]) -> Iterable[str]:
             yield EVERYTHING
 
 
-def _module_files(root: Path) -> dict[str, Path]:
+def module_files(root: Path) -> dict[str, Path]:
     """Module name -> file, for every module of the package."""
     found = {}
     for path in sorted((root / PACKAGE).rglob("*.py")):
@@ -83,7 +83,7 @@ def closure(source: str, root: Path = ROOT) -> set[str]:
     ``from flatbook import a`` and ``import flatbook.a as a`` name what they need;
     plain ``import flatbook`` could reach anything and counts as everything.
     """
-    files = _module_files(root)
+    files = module_files(root)
     lines = [
         "pass" if line.lstrip().startswith(("%", "!")) else line
         for line in source.splitlines()
@@ -92,7 +92,7 @@ def closure(source: str, root: Path = ROOT) -> set[str]:
         tree = ast.parse("\n".join(lines))
     except SyntaxError:
         return set(files)
-    todo, seen = set(_imports(tree, ())) & {*files, EVERYTHING}, set()
+    todo, seen = set(imports(tree, ())) & {*files, EVERYTHING}, set()
     while todo:
         name = todo.pop()
         if name == EVERYTHING:
@@ -103,7 +103,7 @@ def closure(source: str, root: Path = ROOT) -> set[str]:
             continue
         parts = tuple(name.split("."))
         package = parts if path.name == "__init__.py" else parts[:-1]
-        reached = set(_imports(ast.parse(path.read_text(encoding="utf8")), package))
+        reached = set(imports(ast.parse(path.read_text(encoding="utf8")), package))
         parents = {".".join(parts[:n]) for n in range(1, len(parts))}
         todo |= ((reached | parents) & {*files, EVERYTHING}) - seen
     return seen | ({PACKAGE} & set(files))
@@ -112,7 +112,7 @@ def closure(source: str, root: Path = ROOT) -> set[str]:
 def dependencies(source: str, root: Path = ROOT) -> list[Path]:
     """The files that decide what a notebook with this code puts out."""
     names = closure(source, root)
-    files = {path for name, path in _module_files(root).items() if name in names}
+    files = {path for name, path in module_files(root).items() if name in names}
     data = (p for p in (root / PACKAGE).rglob("*") if p.is_file())
     files |= {p for p in data if p.suffix not in (".py", ".pyc")}
     if f"{PACKAGE}.results" in names:

@@ -95,12 +95,18 @@ ADDRESS = Step(
     "the public address of the repository, everywhere",
     (("-m", "tools.address", "fix"),),
 )
+CHECK_ADDRESS = Step(
+    "address",
+    "all files name the repository that this is",
+    (("-m", "tools.address", "check"),),
+)
 TARGETS = {
     "book": (SETUP, OFFLINE, CHAPTERS, PAGES),
     "test": (SETUP, OFFLINE, STYLE, TYPES, UNITS, CHAPTERS, PAGES, CONTENTS),
     "fix": (SETUP, FIX),
     "accept": (SETUP, ACCEPT),
     "address": (SETUP, ADDRESS),
+    "check-address": (SETUP, CHECK_ADDRESS),
 }
 
 
