@@ -270,15 +270,16 @@ class _Run:
         stored = content["run"]
         if stored is None:
             raise ValueError(f"{path} holds a model, not a training run to resume")
+        _check_content(path, content, self.model, self.recipe)
         _check_same(path, "dataset", content["dataset"], self.dataset.sha256)
         if self.initial not in (stored["initial"], _fingerprint(content["model"])):
             raise ValueError(
                 f"{path} began with other initial weights than this model has"
             )
-        history = _load(path, content, self.model, self.recipe)
+        self.initial = stored["initial"]
+        self.history = _load(content, self.model)
         self.optimizer.load_state_dict(stored["optimizer"])
         self.generator.set_state(stored["generator"])
-        self.history, self.initial = history, stored["initial"]
 
 
 def save_checkpoint(
@@ -321,7 +322,9 @@ def load_checkpoint(
             recipe; the message names the path and the difference.
     """
     path = Path(path)
-    return _load(path, _read(path), model, recipe)
+    content = _read(path)
+    _check_content(path, content, model, recipe)
+    return _load(content, model)
 
 
 def _content(model: nn.Module, recipe: Recipe | None, history: History) -> dict:
@@ -367,17 +370,18 @@ def _read(path: Path) -> dict:
     return content
 
 
-def _load(
+def _check_content(
     path: Path, content: dict, model: nn.Module, recipe: Recipe | None
-) -> History:
+) -> None:
     _check_same(path, "model", content["config"], getattr(model, "config", {}))
     if recipe is not None:
         _check_same(path, "recipe", content["recipe"], asdict(recipe))
     _check_same(path, "weights", _shapes(content["model"]), _shapes(model.state_dict()))
+
+
+def _load(content: dict, model: nn.Module) -> History:
     model.load_state_dict(content["model"])
-    return History(
-        **{name: tuple(values) for name, values in content["history"].items()}
-    )
+    return History(**{name: tuple(v) for name, v in content["history"].items()})
 
 
 def _shapes(state: Mapping[str, Tensor]) -> dict[str, str]:
