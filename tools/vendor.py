@@ -28,12 +28,12 @@ class ChecksumError(Exception):
     """A package is not the one that was reviewed."""
 
 
-def stamp(target: Path = TARGET) -> Path:
+def stamp(target: Path) -> Path:
     """A copy of the list that the folder was filled from."""
     return target / "vendor.json"
 
 
-def complete(target: Path = TARGET, wanted: Path = WANTED) -> bool:
+def complete(target: Path, wanted: Path) -> bool:
     """Whether the folder holds what the list asks for."""
     return stamp(target).is_file() and stamp(target).read_text() == wanted.read_text()
 
@@ -112,7 +112,7 @@ def main(argv: list[str]) -> int:
     """Fill the folder where npm can; a wrong checksum is the only failure."""
     if "--record" in argv:
         record()
-    if complete():
+    if complete(TARGET, WANTED):
         print("MathJax and the widget runtime are in place")
         return 0
     try:
