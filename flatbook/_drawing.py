@@ -213,7 +213,7 @@ def _draw_points(chart: Chart, frame: _Frame, styles: dict[str, int]) -> Parts:
 
 def _draw_images(view: View, alt: str) -> Parts:
     for number, (name, image) in enumerate(view.images.items()):
-        yield '<figure class="fb-image"><img class="dark-light"'
+        yield '<figure class="fb-image"><img class="no-invert dark-light"'
         yield Slot("src", _svg.png(np.asarray(image)))
         yield Slot("alt", alt if alt and number == 0 else name)
         yield f"><figcaption>{html.escape(name)}</figcaption></figure>"
@@ -278,9 +278,11 @@ stroke-width:12px;paint-order:stroke}
 .fb-p4{fill:var(--fb-c4,#E69F00)}.fb-p5{fill:var(--fb-c5,#56B4E9)}
 .fb-row{display:flex;flex-wrap:wrap;gap:.6rem 1.4rem;align-items:flex-end;
 margin-top:.6rem}
-.fb-image img{display:block;width:7rem;height:auto;image-rendering:pixelated;
+.fb-image img{display:block;filter:none!important;background:none!important;
+padding:0!important;width:7rem;height:auto;image-rendering:pixelated;
 border:1px solid var(--fb-grid,#d9d9d9);border-radius:3px}
-.fb-image figcaption{margin:.2rem 0 0;font-size:.85rem;color:var(--fb-muted,#767676)}
+.fb-explorer .fb-image figcaption{margin:.2rem 0 0;font:inherit;font-size:.85rem;
+text-align:left;color:var(--fb-muted,#767676)}
 .fb-numbers{display:flex;flex-wrap:wrap;gap:.3rem 1.6rem}
 .fb-numbers>div{min-width:6rem}
 .fb-numbers span{display:block;font-size:.85rem;color:var(--fb-muted,#767676)}

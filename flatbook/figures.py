@@ -194,22 +194,18 @@ def image_row(
     if not arrays or len(titles) not in (0, len(arrays)):
         raise ValueError(f"got {len(arrays)} images and {len(titles)} titles")
     largest = max(float(np.abs(array).max()) for array in arrays) or 1.0
-    limits = (-largest, largest) if signed else (0.0, 1.0)
+    look: dict[str, Any] = {
+        "cmap": _SIGNED if signed else "gray",
+        "interpolation": "nearest",
+    }
+    look |= {"vmin": -largest if signed else 0.0, "vmax": largest if signed else 1.0}
     side = min(1.5, _WIDTH / len(arrays))
-    figure = BookFigure(
-        figsize=(side * len(arrays) + (0.8 if signed else 0), side + 0.3)
-    )
+    size = (side * len(arrays) + (0.8 if signed else 0), side + 0.3)
+    figure = BookFigure(figsize=size)
     grid = figure.subplots(1, len(arrays), squeeze=False)[0]
-    for axes, array, title in zip(
-        grid, arrays, titles or [""] * len(arrays), strict=True
-    ):
-        shown = axes.imshow(
-            array,
-            cmap=_SIGNED if signed else "gray",
-            vmin=limits[0],
-            vmax=limits[1],
-            interpolation="nearest",
-        )
+    texts = titles or [""] * len(arrays)
+    for axes, array, title in zip(grid, arrays, texts, strict=True):
+        shown = axes.imshow(array, **look)
         axes.set_title(title, fontsize=9, fontweight="normal", loc="center")
         axes.set_axis_off()
     if signed:
