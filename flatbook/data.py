@@ -24,6 +24,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, one_hot
 
+from flatbook import _checks
+
 __all__ = ["NAMES", "Dataset", "digits", "load"]
 
 NAMES = ("digits", "cifar10", "cifar100", "folder")
@@ -161,8 +163,8 @@ def load(
     if name not in NAMES:
         raise ValueError(f"name must be one of {', '.join(NAMES)}, got {name!r}")
     for label, value in (("image_size", image_size), ("limit", limit)):
-        if value is not None and (not isinstance(value, int) or value < 1):
-            raise ValueError(f"{label} must be a positive integer, got {value!r}")
+        if value is not None:
+            _checks.integer(label, value, 1)
     if name == "digits":
         return _limited(digits(image_size=image_size or 8, seed=seed), seed, limit)
     if name == "folder":
