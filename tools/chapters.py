@@ -162,7 +162,7 @@ def executed(notebook: Path, root: Path = ROOT) -> Path:
 
 
 def seconds(result: Path) -> float:
-    """How long the run took that left this result."""
+    """Processor time of the run that left this result, with all its imports."""
     return json.loads(result.read_text(encoding="utf8"))["metadata"]["flatbook"][
         "seconds"
     ]
