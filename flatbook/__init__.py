@@ -3,7 +3,7 @@
 The package behind the book. Numeric modules are pure functions of tensors;
 models, data and attacks stand above them, figures and sliders on top:
 
-* `softmax`, `curvature`, `radius`: closed forms of the softmax head
+* `softmax`, `curvature`, `radius`, `scaling`: closed forms of the softmax head
 * `symbolic`: the same, derived with sympy
 * `data`, `models`, `training`, `attacks`: from images to an attacked network
 * `figures`, `explorer`, `exercises`, `results`, `profiles`, `notebook`: the book
@@ -32,6 +32,7 @@ __all__ = [
     "profiles",
     "radius",
     "results",
+    "scaling",
     "softmax",
     "symbolic",
     "training",
