@@ -21,8 +21,14 @@ from tools import chapters, nb
 ACCEPT = bool(os.environ.get("FLATBOOK_ACCEPT"))
 NOT_COMPARED = (
     "text/html",  # not stored: the plain text beside it is
-    *(f"application/papermill.record/{kind}" for kind in ("text/plain", "text/html")),
-    *(f"application/papermill.record/{kind}" for kind in ("text/latex", "image/png")),
+    *(
+        f"application/papermill.record/{kind}"
+        for kind in ("text/plain", "text/html")
+    ),
+    *(
+        f"application/papermill.record/{kind}"
+        for kind in ("text/latex", "image/png")
+    ),
 )
 ASK = """
 import json as _json, sys as _sys, time as _time
@@ -46,7 +52,10 @@ def _answer(kernel, code):
             continue
         if message["msg_type"] == "stream" and content["name"] == "stdout":
             printed += content["text"]
-        elif message["msg_type"] == "status" and content["execution_state"] == "idle":
+        elif (
+            message["msg_type"] == "status"
+            and content["execution_state"] == "idle"
+        ):
             return printed
 
 
@@ -68,7 +77,9 @@ def pytest_runtest_call(item):
     client = notebook.kernel.kc
     execute = client.execute
     # nbval runs cells without history; then ";" at the end does not hide a value.
-    client.execute = lambda code, **kw: execute(code, **{**kw, "store_history": True})
+    client.execute = lambda code, **kw: execute(
+        code, **{**kw, "store_history": True}
+    )
 
 
 @pytest.hookimpl(wrapper=True)
@@ -91,11 +102,17 @@ def pytest_collection_modifyitems(items):
 def pytest_runtest_teardown(item, nextitem):
     """After the last cell of an accepted notebook: file its result."""
     notebook = item.parent
-    if not _is_cell(item) or (nextitem is not None and nextitem.parent is notebook):
+    if not _is_cell(item) or (
+        nextitem is not None and nextitem.parent is notebook
+    ):
         return
-    items = (i for i in item.session.items if _is_cell(i) and i.parent is notebook)
+    items = (
+        i for i in item.session.items if _is_cell(i) and i.parent is notebook
+    )
     ran = {id(i.cell): i.test_outputs or [] for i in items}
-    complete = len(ran) == sum(c.cell_type == "code" for c in notebook.nb.cells)
+    complete = len(ran) == sum(
+        c.cell_type == "code" for c in notebook.nb.cells
+    )
     if not complete or notebook.failed:
         return
     path, result = Path(item.path), _executed(notebook, ran)

@@ -56,7 +56,7 @@ UNITS = Step(
     (
         (
             *("-m", "pytest", "-q", "-n", "2", "--dist", "loadfile"),
-            *("--doctest-modules", "-o", "doctest_optionflags=ELLIPSIS"),
+            "--doctest-modules",
             *("--ignore=tests/book", "flatbook", "tests"),
         ),
     ),
