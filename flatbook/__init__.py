@@ -4,7 +4,7 @@ The package behind the book. Numeric modules are pure functions of tensors;
 models, data and attacks stand above them, figures and sliders on top:
 
 * `softmax`, `curvature`, `radius`, `scaling`: closed forms of the softmax head
-* `symbolic`: the same, derived with sympy
+* `symbolic`: the same, derived with sympy; `paper`: as printed, to be refuted
 * `data`, `models`, `training`, `attacks`: from images to an attacked network
 * `figures`, `explorer`, `exercises`, `results`, `profiles`, `notebook`: the book
 
@@ -29,6 +29,7 @@ __all__ = [
     "figures",
     "models",
     "notebook",
+    "paper",
     "profiles",
     "radius",
     "results",

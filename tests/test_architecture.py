@@ -15,7 +15,7 @@ from tools import chapters
 from tools.contents import ROOT
 
 CORE = {"softmax", "curvature", "radius", "lipschitz"}
-NUMERIC = CORE | {"scaling", "symbolic"}
+NUMERIC = CORE | {"paper", "scaling", "symbolic"}
 SUPPORT = {"results", "profiles", "exercises", "notebook"}
 NETWORKS = {"data", "models"}
 RUNS = {"training", "attacks"}
