@@ -6,7 +6,7 @@ sharpness at all scales: no network runs again (proposition ``prop-scaling``).
 
 >>> logits, labels = torch.tensor([[3.0, 0.0]]), torch.tensor([0])
 >>> losses(logits, labels, [0.0, 1.0, 10.0])[:, 0].log()  # about -3 s
-tensor([ -0.3665,  -3.0247, -30.0000])
+tensor([ -0.3665,  -3.0244, -30.0000])
 """
 
 from collections.abc import Sequence
