@@ -159,8 +159,9 @@ class Ledger:
         self.lines: list[Line] = []
 
     def compare(self, name: str, printed: sp.Expr, derived: sp.Expr) -> sp.Expr:
-        """Note a line and return printed minus derived, simplified."""
-        difference = sp.factor(sp.simplify(printed - derived))
+        """Note a line and return printed minus derived, in the shorter of two forms."""
+        simple = sp.simplify(printed - derived)
+        difference = min(sp.factor(simple), sp.expand(simple), key=sp.count_ops)
         self.lines.append(Line(name, printed, derived, difference))
         return difference
 
