@@ -227,7 +227,8 @@ def loss_increase_bounds(
 def _bennett(variance: Tensor, reach: Tensor) -> Tensor:
     r"""Largest :math:`\log E e^{X - EX}` with variance <= V and X - EX <= h."""
     h = reach.clamp_min(torch.finfo(reach.dtype).tiny)
-    v_h = variance / h
+    # below the range of the type: the bound grows with V, so rounding up is safe
+    v_h = (variance / h).clamp_min(torch.finfo(h.dtype).tiny)
     q = v_h / (h + v_h)  # the mass at h; the rest of it is at -V/h
     log_q = v_h.log() - (h + v_h).log()
     large = torch.logaddexp(-torch.log1p(v_h / h) - v_h, log_q + h)
@@ -348,7 +349,12 @@ def _bennett_radius(
     def holds(rho: Tensor) -> Tensor:
         return c * rho + _bennett(2 * b * rho.square(), reach * rho) <= eps
 
-    upper = _cubic_root(eps, c, b, torch.zeros_like(b))
+    # its two-point law has mass 2b / (2b + reach^2) at the upper end for every rho, so
+    # reach * rho <= eps - log(mass), and no more than the rounded-up variance allows
+    rare = torch.logaddexp(torch.zeros_like(b), 2 * reach.log() - (2 * b).log())
+    rare = rare.clamp_max(-2 * math.log(torch.finfo(b.dtype).tiny)) + eps
+    ends = torch.where(reach > 0, 2 * rare / reach, torch.inf)
+    upper = torch.minimum(_cubic_root(eps, c, b, torch.zeros_like(b)), ends)
     for _ in range(64):  # the bound grows at least linearly: a few doublings
         low = holds(upper)
         if not low.any():

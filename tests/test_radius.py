@@ -220,6 +220,38 @@ def test_flip_radius_is_where_the_prediction_flips(case):
         assert softmax.margin((logits[i] + weight @ move)[None], labels[i][None]) <= 0
 
 
+def test_bennett_radius_of_a_head_that_is_scaled_up():
+    """Past s = 100 some curvatures leave float64; a certificate must not."""
+    weight, _, logits, _ = head(50, 5, 4, seed=11, scale=2)
+    labels = logits.argmax(1)
+    flip = radius.flip_radius(weight, logits, labels)
+    for s in (5.0, 50.0, 500.0):
+        z, eps = s * logits, 0.3
+        rho = radius.loss_radius(s * weight, z, labels, eps, bound="bennett")
+        bounds = radius.loss_increase_bounds(s * weight, z, labels, rho)
+        torch.testing.assert_close(
+            bounds["bennett"], torch.full_like(rho, eps), rtol=1e-6, atol=0
+        )
+        assert (rho > 0.05 * flip).all()
+        best = radius.certified_radius(s * weight, z, labels, lipschitz=1.0)
+        assert (best < radius.flip_radius(s * weight, z, labels)).all()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "gap"), [(torch.float32, 200.0), (torch.float64, 800.0)]
+)
+def test_no_false_certificate_where_the_curvature_underflows(dtype, gap):
+    weight = torch.tensor([[2.0, 0.0], [0.0, 1.0]], dtype=dtype)
+    logits, label = torch.tensor([[gap, 0.0]], dtype=dtype), torch.tensor([0])
+    flip = radius.flip_radius(weight, logits, label)
+    for bound in (*radius.BOUNDS, "best"):
+        rho = radius.loss_radius(weight, logits, label, 0.25, bound=bound)
+        assert 0 < rho < flip
+    far = radius.loss_increase_bounds(weight, logits, label, 2 * flip.item())
+    exact = softmax.cross_entropy(-logits, label)
+    assert all((bound >= exact * (1 - 1e-6)).all() for bound in far.values())
+
+
 def test_flip_radius_special_values_and_scaling():
     weight, _, logits, _ = head(30, 4, 3, seed=7)
     right = logits.argmax(1)
