@@ -8,7 +8,6 @@ import pytest
 from tools import contents, nb
 
 NOTEBOOKS = contents.notebooks()
-CHAPTERS = [p for p in NOTEBOOKS if p.stem != "intro"]
 DECIMAL = re.compile(r"(?<![\w.])\d+\.\d{2,}\s?%?|\b\d{1,3}(?:\.\d+)?\s?%")
 NOT_PROSE = re.compile(
     r"\$\$.*?\$\$|\$[^$]*\$|```.*?```|`[^`]*`|\{[^}]*\}`?[^`]*`?|\([^)]*\d{4}[^)]*\)"
@@ -17,7 +16,6 @@ NOT_PROSE = re.compile(
 )
 LINES, MEDIAN, WIDTH = 20, 6, 79
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
-every_chapter = pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
 
 
 def markdown(path):
@@ -45,7 +43,6 @@ def test_the_table_of_contents_and_the_folder_agree(toc):
     ]
     assert sorted(pages) == sorted(toc)
     assert len(NOTEBOOKS) > 1
-    assert CHAPTERS
 
 
 @every_notebook
@@ -111,7 +108,7 @@ def test_one_picture_to_play_with(path):
     assert any(re.search(r"\bexplore\(", text) for text in code(path))
 
 
-@every_chapter
+@every_notebook
 def test_exercises_have_solutions(path):
     text = markdown(path)
     head = r":::\{exercise(?:-start)?\}[^\n]*\n(?::[^\n]*\n)*?:label: ([\w-]+)"
