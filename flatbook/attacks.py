@@ -232,7 +232,7 @@ def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def _negative_margin(logits: Tensor, labels: Tensor) -> Tensor:
-    return -softmax.margin(logits, labels)
+    return -softmax._margin(logits, labels)
 
 
 def _dlr(logits: Tensor, labels: Tensor) -> Tensor:
@@ -243,7 +243,7 @@ def _dlr(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 LOSSES: dict[str, _Loss] = {
-    "log_odds": softmax.log_odds,
+    "log_odds": softmax._log_odds,
     "cross_entropy": _cross_entropy,
     "margin": _negative_margin,
     "dlr": _dlr,

@@ -248,6 +248,11 @@ def log_odds(logits: Tensor, labels: Tensor) -> Tensor:
         (N,), any real number.
     """
     check_labels(logits, labels)
+    return _log_odds(logits, labels)
+
+
+def _log_odds(logits: Tensor, labels: Tensor) -> Tensor:
+    """Without checks, which would make a loop on a GPU wait at every step."""
     index = labels.long()[:, None]
     others = logits.scatter(1, index, -torch.inf).logsumexp(1)
     return others - logits.gather(1, index)[:, 0]
@@ -286,6 +291,10 @@ def margin(logits: Tensor, labels: Tensor) -> Tensor:
         (N,); ties give 0 and count as errors in this book.
     """
     check_labels(logits, labels)
+    return _margin(logits, labels)
+
+
+def _margin(logits: Tensor, labels: Tensor) -> Tensor:
     index = labels.long()[:, None]
     best_other = logits.scatter(1, index, -torch.inf).amax(1)
     return logits.gather(1, index)[:, 0] - best_other
