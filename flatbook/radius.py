@@ -2,8 +2,10 @@ r"""How far features may move before the loss rises or the prediction flips.
 
 A head with rows :math:`w_j`, logits :math:`z` and true label :math:`y` gives, for a
 move of the features by at most :math:`\rho`, four upper bounds on the increase of
-cross-entropy (theorems A and B of the book), all valid at every point and for every
-head. With :math:`\Gamma_j = \|w_j - w_y\|`, :math:`\Gamma = \max_{a,b}\|w_a - w_b\|`,
+cross-entropy, valid at every point and for every head. The cubic one is theorem
+``thm-loss-cubic`` of the book; the others rest on Popoviciu's inequality (1935), on
+Bennett's (1962), and on bounding the loss term by term. With
+:math:`\Gamma_j = \|w_j - w_y\|`, :math:`\Gamma = \max_{a,b}\|w_a - w_b\|`,
 :math:`c = \|\nabla_\phi \ell\|`, :math:`\lambda = \lambda_{\max}(W^\top P W)`:
 
 =============  ==================================================================
@@ -17,8 +19,8 @@ head. With :math:`\Gamma_j = \|w_j - w_y\|`, :math:`\Gamma = \max_{a,b}\|w_a - w
 
 Solving a bound for :math:`\rho` gives a radius; the cubic one is
 :func:`cubic_radius`, a closed form that keeps every digit where the textbook formula
-loses all of them (theorem C). :func:`flip_radius` is exact, needs no loss at all and
-does not change when the head is scaled.
+loses all of them (``thm-cubic-radius``). :func:`flip_radius` is exact, needs no loss at
+all and does not change when the head is scaled.
 
 >>> round(cubic_radius(0.1, 0.0, 0.5, 1 / 12), 4)  # 0.1 = D^2/2 + D^3/12
 0.4319
@@ -61,9 +63,9 @@ def cubic_radius(  # type: ignore[overload-overlap]
 @overload
 def cubic_radius(eps: Number, c: Number, b: Number, a: Number) -> Tensor: ...
 def cubic_radius(eps: Number, c: Number, b: Number, a: Number) -> Number:
-    r"""The positive root D of :math:`cD + bD^2 + aD^3 = \epsilon` (theorem C).
+    r"""The positive root D of :math:`cD + bD^2 + aD^3 = \epsilon`.
 
-    The unknown is scaled by a power of two, so the coefficients become numbers of
+    Theorem ``thm-cubic-radius`` of the book. The unknown is scaled by a power of two, so the coefficients become numbers of
     order one without a rounding error; the reciprocal :math:`1/D` then solves a
     cubic whose Cardano (cosh) and trigonometric (cos) branches only add
     non-negative terms; one Newton step removes the last ulp.
@@ -173,9 +175,9 @@ def _unit_root(c: Tensor, b: Tensor, a: Tensor) -> Tensor:
 def bound_coefficients(
     weight: Tensor, logits: Tensor, labels: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    r"""The coefficients (c, b, a) of theorem A's cubic in the feature distance.
+    r"""Coefficients (c, b, a) of the cubic bound in the feature distance.
 
-    :math:`c = \|\sum_{j\ne y} p_j (w_j - w_y)\|`, :math:`b = \lambda/2`,
+    Theorem ``thm-loss-cubic`` of the book: :math:`c = \|\sum_{j\ne y} p_j (w_j - w_y)\|`, :math:`b = \lambda/2`,
     :math:`a = \Gamma^3 / (36\sqrt3)`.
 
     Args:
@@ -195,7 +197,7 @@ def bound_coefficients(
 def loss_increase_bounds(
     weight: Tensor, logits: Tensor, labels: Tensor, rho: Number
 ) -> dict[str, Tensor]:
-    r"""Upper bounds on :math:`\max_{\|v\|\le\rho} \ell(\phi+v) - \ell(\phi)` (A and B).
+    r"""Upper bounds on :math:`\max_{\|v\|\le\rho} \ell(\phi+v) - \ell(\phi)`.
 
     Args:
         weight: (k, d), the head.
@@ -402,7 +404,7 @@ def flip_radius(weight: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
 def flip_radius_from_flatness(
     weight: Tensor, logits: Tensor, labels: Tensor, *, measure: str = "lambda"
 ) -> Tensor:
-    r"""A true lower bound on the flip radius from curvature and confidence (theorem D).
+    r"""A true lower bound on the flip radius from curvature and confidence.
 
     .. math::
         \rho_{\mathrm{flip}} \ge \min_{j\ne y} \log\frac{p_y}{p_j}
@@ -410,7 +412,8 @@ def flip_radius_from_flatness(
         \ge \min_{j\ne y} \log\frac{p_y}{p_j}
         \sqrt{\frac{p_y p_j}{\operatorname{Tr} W^\top P W}},
 
-    with equality throughout for two classes. :math:`\operatorname{Tr} W^\top P W` is
+    with equality throughout for two classes. It follows from :math:`\operatorname{Var}_p
+    (X) \ge \frac{p_y p_j}{p_y + p_j}(x_y - x_j)^2`. :math:`\operatorname{Tr} W^\top P W` is
     Petzka's relative flatness divided by :math:`\|\phi\|^2`.
 
     Args:

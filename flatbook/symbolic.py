@@ -145,7 +145,7 @@ def branch_threshold() -> sp.Expr:
 
 
 def reciprocal_root() -> tuple[sp.Expr, sp.Expr]:
-    r"""Both closed forms of the root, from the cubic for 1/D (theorem C).
+    r"""Both closed forms of the root, from the cubic for 1/D (``thm-cubic-radius``).
 
     Returns:
         ``(one_real, three_real)``: with radicals for a negative discriminant, with a
