@@ -65,10 +65,10 @@ def cubic_radius(eps: Number, c: Number, b: Number, a: Number) -> Tensor: ...
 def cubic_radius(eps: Number, c: Number, b: Number, a: Number) -> Number:
     r"""The positive root D of :math:`cD + bD^2 + aD^3 = \epsilon`.
 
-    Theorem ``thm-cubic-radius`` of the book. The unknown is scaled by a power of two, so the coefficients become numbers of
-    order one without a rounding error; the reciprocal :math:`1/D` then solves a
-    cubic whose Cardano (cosh) and trigonometric (cos) branches only add
-    non-negative terms; one Newton step removes the last ulp.
+    Theorem ``thm-cubic-radius`` of the book. The unknown is scaled by a power of two,
+    so the coefficients become numbers of order one without a rounding error; the
+    reciprocal :math:`1/D` then solves a cubic whose Cardano (cosh) and trigonometric
+    (cos) branches only add non-negative terms; two Newton steps remove the last ulp.
 
     Args:
         eps: right-hand side, >= 0.
@@ -177,7 +177,8 @@ def bound_coefficients(
 ) -> tuple[Tensor, Tensor, Tensor]:
     r"""Coefficients (c, b, a) of the cubic bound in the feature distance.
 
-    Theorem ``thm-loss-cubic`` of the book: :math:`c = \|\sum_{j\ne y} p_j (w_j - w_y)\|`, :math:`b = \lambda/2`,
+    Theorem ``thm-loss-cubic`` of the book:
+    :math:`c = \|\sum_{j\ne y} p_j (w_j - w_y)\|`, :math:`b = \lambda/2`,
     :math:`a = \Gamma^3 / (36\sqrt3)`.
 
     Args:
@@ -412,9 +413,10 @@ def flip_radius_from_flatness(
         \ge \min_{j\ne y} \log\frac{p_y}{p_j}
         \sqrt{\frac{p_y p_j}{\operatorname{Tr} W^\top P W}},
 
-    with equality throughout for two classes. It follows from :math:`\operatorname{Var}_p
-    (X) \ge \frac{p_y p_j}{p_y + p_j}(x_y - x_j)^2`. :math:`\operatorname{Tr} W^\top P W` is
-    Petzka's relative flatness divided by :math:`\|\phi\|^2`.
+    with equality throughout for two classes. The root of it is
+    :math:`\operatorname{Var}_p(X) \ge \frac{p_y p_j}{p_y + p_j}(x_y - x_j)^2`. And
+    :math:`\operatorname{Tr} W^\top P W` is Petzka's relative flatness divided by
+    :math:`\|\phi\|^2`.
 
     Args:
         weight: (k, d), the head.
