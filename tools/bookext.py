@@ -3,6 +3,7 @@
 * Results: a fresh jupyter-cache is filled from what `tools.chapters` filed, so the
   build shows the very run that nbval validated and never executes a notebook.
 * ``glance``: the strip at the head of a chapter, with the measured run time.
+* The foot of every theorem: what its tests check (`tools.theorems`).
 * Addresses of the repository in buttons and in the pages' metadata.
 * MathJax and the widget runtime come from ``book/_static/vendor`` where
   `tools.vendor` has filled it, else from their usual CDN.
@@ -23,7 +24,7 @@ from sphinx.config import Config
 from sphinx.errors import ExtensionError
 from sphinx.util.docutils import SphinxDirective
 
-from tools import address, chapters, contents
+from tools import address, chapters, contents, theorems
 
 CDN = "https://cdn.jsdelivr.net/npm/"
 RUNTIME = (
@@ -134,6 +135,17 @@ class Glance(SphinxDirective):
         return [box]
 
 
+def add_feet(app: Sphinx, doctree: nodes.document) -> None:
+    """Put what was checked under every theorem-like block."""
+    root = Path(app.srcdir)
+    for block in list(doctree.findall(nodes.Element)):
+        tests = theorems.path(block.get("label", ""), root)
+        if "proof" in block.get("classes", []) and tests.exists():
+            app.env.note_dependency(str(tests))
+            foot = theorems.foot(block["label"], root)
+            block.append(nodes.raw("", foot, format="html"))
+
+
 def page_context(
     app: Sphinx, pagename: str, _template: str, context: dict, _doctree: object
 ) -> None:
@@ -157,6 +169,7 @@ def setup(app: Sphinx) -> dict:
     for handler in (fill_cache, use_vendored, use_address):
         app.connect("config-inited", handler, priority=100)
     app.add_directive("glance", Glance)
+    app.connect("doctree-read", add_feet)
     app.connect("html-page-context", page_context, priority=900)
     app.connect("build-finished", assert_nothing_ran)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

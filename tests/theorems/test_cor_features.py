@@ -1,5 +1,6 @@
 """cor-features: behind features the last layer still follows, no longer linearly."""
 
+import pytest
 import sympy as sp
 import torch
 from torch.linalg import matrix_norm
@@ -32,7 +33,9 @@ def cases(number):
             yield first, weight, x, v * 10.0 ** (done % 5 - 3)
 
 
+@pytest.mark.random
 def test_500_random_networks():
+    """500 random networks: a feature move is a weight move of the head of that norm."""
     for first, weight, x, v in cases(500):
         phi, new = features(first, x), features(first, x + v)
         dw = change(weight, phi, new)
@@ -45,7 +48,9 @@ def test_500_random_networks():
         assert moved <= lipschitz * v.norm() / phi.norm() * (1 + 1e-12) + 1e-14
 
 
+@pytest.mark.random
 def test_500_first_layers_are_the_proposition_again():
+    """In 500 first layers it is the proposition for the linear model again."""
     for first, weight, x, v in cases(500):
         moved = first + torch.outer(first @ v, x) / (x @ x)
         new = weight @ features(first, x + v)
@@ -53,7 +58,9 @@ def test_500_first_layers_are_the_proposition_again():
         assert (weight @ features(moved, x) - new).norm() <= 1e-12 * size
 
 
+@pytest.mark.random
 def test_linear_in_v_while_no_unit_switches():
+    """Linear in the input move while no unit switches."""
     for first, weight, x, v in cases(300):
         phi = features(first, x)
         slack = (first @ x).abs().min() / (first @ v).abs().max()
@@ -64,7 +71,9 @@ def test_linear_in_v_while_no_unit_switches():
         assert matrix_norm(2 * half - whole) <= 1e-12 * scale
 
 
+@pytest.mark.needed
 def test_500_random_moves_do_not_add_once_units_switch():
+    """Once units switch, 500 random moves do not add up."""
     differ = 0
     for first, weight, x, v in cases(500):
         phi = features(first, x)
@@ -75,6 +84,7 @@ def test_500_random_moves_do_not_add_once_units_switch():
     assert differ > 400
 
 
+@pytest.mark.needed
 def test_entries_are_piecewise_linear_but_the_norm_is_not():
     """Two units, one switched on at t = 1: from there the norm is a hyperbola."""
     t = sp.Symbol("t", positive=True)
@@ -86,14 +96,17 @@ def test_entries_are_piecewise_linear_but_the_norm_is_not():
     assert sp.simplify(sp.diff(norm, t, 2)) != 0
 
 
+@pytest.mark.boundary
 def test_boundary_no_move():
+    """No move of the input is no move of the weights."""
     first, weight, x, v = next(cases(1))
     phi = features(first, x)
     assert (change(weight, phi, features(first, x + 0 * v)) == 0).all()
 
 
+@pytest.mark.needed
 def test_without_features_no_head_follows():
-    """z = relu(x) at x = -1, v = 2: the output moves from 0 to 1."""
+    """Without features no head follows: relu moves from 0 to 1 at x = -1, v = 2."""
     x, v = torch.tensor(-1.0), torch.tensor(2.0)
     assert x.relu() == 0
     assert (x + v).relu() == 1

@@ -20,7 +20,9 @@ def rotation(source, target):
     return eye - 2 * torch.outer(gap, gap) / size if size > 0 else eye
 
 
+@pytest.mark.random
 def test_500_random_cases():
+    """500 random weights, inputs and moves obey the chain of inequalities."""
     for weight, x, v, _ in cases(500):
         size = relative(weight, x, v)
         spread = matrix_norm(weight, 2) / matrix_norm(weight)
@@ -29,7 +31,9 @@ def test_500_random_cases():
         assert spread <= 1 + 1e-12
 
 
+@pytest.mark.random
 def test_500_orthogonal_matrices_give_the_relative_size_of_the_input_move():
+    """500 orthogonal matrices give the relative size of the input move."""
     for weight, x, v, _ in cases(500):
         step = v.norm() / x.norm()
         turn = rotation(x, v)
@@ -41,7 +45,9 @@ def test_500_orthogonal_matrices_give_the_relative_size_of_the_input_move():
         assert relative(weight, x, v) <= step * (1 + 1e-12)
 
 
+@pytest.mark.boundary
 def test_boundary_equality_along_the_top_singular_direction():
+    """Equality along the top singular direction."""
     for weight, x, _, _ in cases(50):
         top = svd(weight).Vh[0]
         spread = matrix_norm(weight, 2) / matrix_norm(weight)
@@ -50,7 +56,9 @@ def test_boundary_equality_along_the_top_singular_direction():
         assert relative(weight, x, 0 * top) == 0
 
 
+@pytest.mark.boundary
 def test_boundary_rank_one_weights_reach_the_bound():
+    """Weights of rank one reach the outer bound."""
     g = generator(4)
     left = torch.randn(3, generator=g, dtype=torch.float64)
     right, x = torch.randn(2, 5, generator=g, dtype=torch.float64)
@@ -58,12 +66,16 @@ def test_boundary_rank_one_weights_reach_the_bound():
     assert size.item() == pytest.approx(0.3 * (right.norm() / x.norm()).item())
 
 
+@pytest.mark.boundary
 def test_rank_two_weights_never_reach_it():
+    """Weights of rank two never do."""
     for weight, x, v, _ in cases(200, lowest=2):
         assert relative(weight, x, v) < v.norm() / x.norm()
 
 
+@pytest.mark.needed
 def test_without_x_nonzero_the_size_has_no_bound():
+    """At x near 0 the relative size has no bound."""
     weight = torch.eye(2, dtype=torch.float64)
     v = torch.tensor([1.0, 0.0], dtype=torch.float64)
     sizes = [

@@ -13,9 +13,10 @@ from flatbook import curvature, softmax, symbolic
 from tests.cases import head
 
 
+@pytest.mark.random
 @pytest.mark.parametrize(("k", "d"), [(2, 1), (2, 5), (3, 2), (5, 3), (10, 2)])
 def test_120_random_heads(k, d):
-    """Against the trace of the dense Hessian by autograd, 600 heads in all."""
+    """600 random heads against the trace of the dense Hessian by autograd."""
     weight, features, logits, labels = head(120, k, d, seed=k * d)
 
     def loss(flat, phi, label):
@@ -31,15 +32,19 @@ def test_120_random_heads(k, d):
     torch.testing.assert_close(trace, ours, **close)
 
 
+@pytest.mark.random
 def test_the_confidence_factor_lies_in_its_range():
+    """The confidence factor lies in its range, with equality only for equal logits."""
     for seed in range(500):
         k = 2 + seed % 9
         _, _, logits, _ = head(1, k, 3, scale=1 + seed % 4, seed=seed)
         assert 0 < softmax.trace_p(logits).item() <= 1 - 1 / k
 
 
+@pytest.mark.random
 @pytest.mark.parametrize("norm", ["fro", "spectral"])
 def test_500_heads_rescaled_layer_by_layer(norm):
+    """500 heads rescaled by layers: the squared form stays, the printed one not."""
     for seed in range(10):
         weight, features, logits, _ = head(50, 3, 4, seed=seed)
         s = 10.0 ** (seed - 4)
@@ -51,8 +56,10 @@ def test_500_heads_rescaled_layer_by_layer(norm):
             torch.testing.assert_close(after, factor * before, rtol=1e-12, atol=0)
 
 
+@pytest.mark.symbolic
 @pytest.mark.parametrize("k", [2, 3, 4])
 def test_symbolic(k):
+    """The three forms of the trace agree in sympy."""
     p, phi = symbolic.probabilities(k), sp.Matrix(sp.symbols("phi:2", real=True))
     trace = sp.kronecker_product(symbolic.hessian(k), phi * phi.T).trace()
     size = (phi.T * phi)[0]
@@ -60,7 +67,9 @@ def test_symbolic(k):
         assert sp.simplify(trace - size * wanted) == 0
 
 
+@pytest.mark.boundary
 def test_boundary_equal_logits_no_features_and_great_confidence():
+    """Equal logits, no features, and great confidence."""
     logits = torch.zeros(1, 5, dtype=torch.float64)
     phi = torch.tensor([[3.0, 4.0]], dtype=torch.float64)
     assert curvature.hessian_trace(phi, logits).item() == pytest.approx(20, rel=1e-15)
@@ -72,13 +81,16 @@ def test_boundary_equal_logits_no_features_and_great_confidence():
     assert curvature.hessian_trace(phi, sure).item() == pytest.approx(exact, rel=1e-12)
 
 
+@pytest.mark.needed
 def test_probabilities_that_sum_to_one_are_needed():
     """With one sigmoid per class the two forms of the trace differ."""
     p = torch.tensor([0.9, 0.8, 0.3], dtype=torch.float64)
     assert not math.isclose((p * (1 - p)).sum(), 1 - p.square().sum(), abs_tol=0.1)
 
 
+@pytest.mark.needed
 def test_both_layers_must_be_rescaled():
+    """Both layers must be rescaled together."""
     weight, features, logits, _ = head(20, 3, 4, seed=3)
     alone = curvature.relative_sharpness(2 * weight, features, 2 * logits)
     before = curvature.relative_sharpness(weight, features, logits)

@@ -25,7 +25,9 @@ def probabilities(seed, n=60):
     return (3 * sharp * logits).softmax(1)
 
 
+@pytest.mark.random
 def test_600_random_predictions():
+    """600 random predictions obey every inequality."""
     for seed in range(10):
         p = probabilities(seed)
         k, top, t = p.shape[1], p.amax(1), trace(p)
@@ -36,8 +38,9 @@ def test_600_random_predictions():
         assert (1 - top <= t + slack).all()
 
 
+@pytest.mark.random
 def test_to_full_relative_precision_on_confident_predictions():
-    """As above where 1 - p would leave no digits, in the package's stable forms."""
+    """The same to full relative precision on confident predictions."""
     for seed in range(10):
         _, _, logits, _ = head(60, 2 + seed, 3, scale=10.0, seed=seed)
         rest = softmax.one_minus(logits).amin(1)
@@ -48,7 +51,9 @@ def test_to_full_relative_precision_on_confident_predictions():
         assert (t <= 2 * rest * slack).all()
 
 
+@pytest.mark.random
 def test_every_tie_of_the_first_two_is_sharp():
+    """Wherever the two largest probabilities tie, the trace is at least one half."""
     for seed in range(500):
         k = 2 + seed % 6
         _, _, logits, _ = head(1, k, 3, scale=1.0 + seed % 5, seed=seed)
@@ -57,7 +62,9 @@ def test_every_tie_of_the_first_two_is_sharp():
         assert softmax.trace_p(logits).item() >= 0.5 - 1e-15
 
 
+@pytest.mark.random
 def test_halving_the_doubt_lowers_the_trace():
+    """Halving the doubt lowers the trace."""
     for seed in range(500):
         g = generator(seed)
         k = 2 + seed % 6
@@ -69,6 +76,7 @@ def test_halving_the_doubt_lowers_the_trace():
         assert trace(surer) < trace(p)
 
 
+@pytest.mark.symbolic
 def test_symbolic_gaps():
     """What separates the four terms, as sums of squares and products."""
     p, *q = sp.symbols("p q:3", nonnegative=True)
@@ -82,9 +90,11 @@ def test_symbolic_gaps():
     assert sp.factor(2 * rest - upper(p, 4) - rest**2 * sp.Rational(4, 3)) == 0
 
 
+@pytest.mark.boundary
 @pytest.mark.parametrize("k", [2, 3, 10])
 @pytest.mark.parametrize("top", [0.5, 0.75, 0.999])
 def test_boundary_equality(k, top):
+    """Each inequality is attained where the statement says."""
     one = torch.zeros(k, dtype=torch.float64)
     one[0], one[1] = top, 1 - top
     even = torch.full((k,), (1 - top) / (k - 1), dtype=torch.float64)
@@ -93,7 +103,9 @@ def test_boundary_equality(k, top):
     assert trace(even).item() == pytest.approx(upper(top, k), rel=1e-12)
 
 
+@pytest.mark.boundary
 def test_boundary_the_factor_two_is_approached():
+    """The factor two is approached."""
     with mpmath.workdps(60):
         for k in (2, 10):
             doubt = mpmath.mpf(10) ** -30
@@ -103,20 +115,25 @@ def test_boundary_the_factor_two_is_approached():
     assert trace(uniform).item() == 1 - 0.25
 
 
+@pytest.mark.needed
 def test_not_monotone_in_the_largest_probability():
+    """In the largest probability itself the trace is not monotone."""
     tie = torch.tensor([0.5, 0.5, 0.0], dtype=torch.float64)
     surer = torch.tensor([0.55, 0.225, 0.225], dtype=torch.float64)
     assert surer.max() > tie.max()
     assert trace(surer) > trace(tie) + 0.09
 
 
+@pytest.mark.needed
 def test_the_largest_probability_is_needed_for_the_lower_bound():
+    """For another probability than the largest the lower bound fails."""
     p = torch.tensor([0.9, 0.1], dtype=torch.float64)
     assert 1 - p[1] > trace(p)
 
 
+@pytest.mark.needed
 def test_below_one_half_the_first_bound_holds_but_is_not_attained():
-    """With p_max = 2/5 and three classes the smallest trace is 16/25, not 12/25."""
+    """Below one half the first bound holds and is not attained: 16/25, not 12/25."""
     g = generator(0)
     q = torch.rand(1000, generator=g, dtype=torch.float64) * 0.2 + 0.2
     p = torch.stack([torch.full_like(q, 0.4), q, 0.6 - q], 1)

@@ -19,9 +19,10 @@ def unit(*shape, g):
     return draw / draw.flatten(1).norm(dim=1).view(-1, *[1] * (draw.ndim - 1))
 
 
+@pytest.mark.random
 @pytest.mark.parametrize(("k", "d"), [(2, 1), (2, 3), (3, 4), (5, 2), (7, 3)])
 def test_100_random_directions_against_autograd(k, d):
-    """500 cases in all."""
+    """500 random directions against automatic differentiation."""
     weight, x, logits, labels = head(100, k, d, seed=k)
     directions = unit(100, k, d, g=generator(k))
 
@@ -37,8 +38,10 @@ def test_100_random_directions_against_autograd(k, d):
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.symbolic
 @pytest.mark.parametrize("k", [2, 3, 4])
 def test_second_derivative_in_symbols(k):
+    """The second derivative in sympy."""
     t, step = sp.Symbol("t"), sp.symbols(f"u:{k}", real=True)
     z = symbolic.logits(k)
     moved = [a + t * b for a, b in zip(z, step, strict=True)]
@@ -52,8 +55,9 @@ def test_second_derivative_in_symbols(k):
         assert sp.simplify(found - expected) == 0
 
 
+@pytest.mark.random
 def test_mean_over_the_coordinate_directions():
-    """A quadratic form has the mean trace / dimension in any orthonormal basis."""
+    """Over the coordinate directions the mean is the trace over the dimension."""
     weight, x, logits, _ = head(60, 4, 3, seed=2)
     mean = sum(
         along(logits, x[:, b, None] * torch.eye(4, dtype=torch.float64)[a])
@@ -69,7 +73,9 @@ def test_mean_over_the_coordinate_directions():
     assert weight.shape == (4, 3)
 
 
+@pytest.mark.random
 def test_mean_over_random_directions():
+    """Over random directions too, within the error of the mean."""
     _, x, logits, _ = head(3, 4, 5, seed=3)
     draws = unit(40_000, 4, 5, g=generator(5))
     for n in range(3):
@@ -79,7 +85,9 @@ def test_mean_over_random_directions():
         assert abs(values.mean() - expected.item()) < 4 * error
 
 
+@pytest.mark.random
 def test_maximum_is_attained_at_rank_one_and_at_most_half():
+    """The maximum is attained at rank one and is at most one half."""
     for seed in range(10):
         _, x, logits, _ = head(50, 2 + seed % 6, 4, scale=1 + seed, seed=seed)
         values, vectors = torch.linalg.eigh(softmax.covariance(logits))
@@ -93,8 +101,9 @@ def test_maximum_is_attained_at_rank_one_and_at_most_half():
         assert (other <= largest * (1 + 1e-9)).all()
 
 
+@pytest.mark.random
 def test_largest_over_mean_lies_between_its_bounds():
-    """Between kd / (k - 1) and kd; both ends occur."""
+    """The largest over the mean lies between its bounds, and both ends occur."""
     d = 4
     for seed in range(10):
         k = 2 + seed % 6
@@ -111,15 +120,18 @@ def test_largest_over_mean_lies_between_its_bounds():
     assert (3 * d * top / softmax.trace_p(pair)).item() == pytest.approx(3 * d)
 
 
+@pytest.mark.boundary
 def test_boundary_directions_without_curvature():
+    """Directions without any curvature."""
     _, x, logits, _ = head(20, 3, 4, seed=8)
     ones = torch.ones(20, 3, dtype=torch.float64) * x.norm(dim=1)[:, None]
     assert along(logits, ones).abs().max() < 1e-14
     assert (along(logits, torch.zeros(20, 3, dtype=torch.float64)) == 0).all()
 
 
+@pytest.mark.needed
 def test_the_factor_d_needs_a_direction_along_x():
-    """Rank one alone is not enough: a right factor orthogonal to x sees nothing."""
+    """The factor d needs a direction along x: another of rank one sees nothing."""
     _, x, logits, _ = head(20, 3, 2, seed=9)
     right = torch.stack([-x[:, 1], x[:, 0]], 1)
     directions = torch.einsum(

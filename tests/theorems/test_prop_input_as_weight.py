@@ -24,7 +24,9 @@ def cases(number, *, lowest=1):
         yield weight, x, v * 10.0 ** (case % 9 - 4), g
 
 
+@pytest.mark.random
 def test_500_random_cases_same_output_and_norm():
+    """500 random cases: the same output, and the stated norms."""
     for weight, x, v, _ in cases(500):
         dw, moved = change(weight, x, v), weight @ v
         size = 1 + moved.norm()
@@ -35,7 +37,9 @@ def test_500_random_cases_same_output_and_norm():
         assert matrix_rank(dw) <= 1
 
 
+@pytest.mark.symbolic
 def test_identity_in_symbols():
+    """The identity in sympy."""
     weight = sp.Matrix(2, 3, sp.symbols("w:6", real=True))
     x, v = (sp.Matrix(sp.symbols(f"{n}:3", real=True)) for n in "xv")
     dw = (weight * v) * x.T / x.dot(x)
@@ -45,8 +49,9 @@ def test_identity_in_symbols():
     assert sp.simplify(frobenius) == 0
 
 
+@pytest.mark.random
 def test_500_random_competitors_are_larger_and_pythagorean():
-    """All others differ by a matrix that sends x to 0."""
+    """500 random competitors are larger, by Pythagoras."""
     for weight, x, v, g in cases(500, lowest=2):
         dw = change(weight, x, v)
         free = torch.randn(weight.shape, generator=g, dtype=torch.float64)
@@ -58,14 +63,17 @@ def test_500_random_competitors_are_larger_and_pythagorean():
         assert matrix_norm(other, 2) >= matrix_norm(dw, 2) * (1 - 1e-12)
 
 
+@pytest.mark.random
 def test_least_norm_is_that_of_a_solver():
-    """The pseudo-inverse knows nothing of our formula: D x = W v, row by row."""
+    """The least norm is that of a solver which knows nothing of the formula."""
     for weight, x, v, _ in cases(100):
         solved = ((weight @ v)[:, None] @ torch.linalg.pinv(x[:, None])).contiguous()
         torch.testing.assert_close(change(weight, x, v), solved, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.boundary
 def test_spectral_norm_has_other_minimisers_frobenius_has_not():
+    """In the spectral norm there are other minimisers, in the Frobenius norm none."""
     weight = torch.tensor([[2.0, 1.0], [1.0, 3.0]], dtype=torch.float64)
     x = torch.tensor([1.0, 2.0], dtype=torch.float64)
     v = torch.tensor([1.0, -1.0], dtype=torch.float64)
@@ -78,8 +86,9 @@ def test_spectral_norm_has_other_minimisers_frobenius_has_not():
     assert matrix_norm(other).item() > 1.05
 
 
+@pytest.mark.random
 def test_a_change_is_an_input_move_iff_it_stays_in_the_range():
-    """Tall weights: most D leave the range, D = W M never does; wide ones: all stay."""
+    """A change is an input move exactly if it stays in the range of W."""
     g = generator(1)
     for k, d in [(5, 2), (4, 3), (3, 3), (2, 5)] * 125:
         weight = torch.randn(k, d, generator=g, dtype=torch.float64)
@@ -93,13 +102,16 @@ def test_a_change_is_an_input_move_iff_it_stays_in_the_range():
             assert (gap < 1e-9 * (1 + target.norm())) == reachable
 
 
+@pytest.mark.boundary
 def test_boundary_no_move_is_no_change():
+    """No move is no change."""
     weight, x, v, _ = next(cases(1))
     assert (change(weight, x, 0 * v) == 0).all()
 
 
+@pytest.mark.needed
 def test_without_x_nonzero_no_change_of_the_weights_does_it():
-    """D 0 = 0 for every D, so W v != 0 cannot be reproduced."""
+    """At x = 0 no change of the weights moves the output."""
     weight = torch.eye(2, dtype=torch.float64)
     zero, v = torch.zeros(2, dtype=torch.float64), torch.ones(2, dtype=torch.float64)
     for seed in range(20):
@@ -109,7 +121,9 @@ def test_without_x_nonzero_no_change_of_the_weights_does_it():
     assert not torch.isfinite(change(weight, zero, v)).all()
 
 
+@pytest.mark.needed
 def test_a_scalar_reaches_the_ray_only():
+    """A scalar in place of the matrix reaches the ray through x only."""
     x = sp.Matrix([1, 2])
     delta = sp.Symbol("delta")
     assert sp.solve(list(x + delta * x - sp.Matrix([2, 1])), delta) == []

@@ -47,7 +47,9 @@ def claimed(kappa, eps):
     return radius.cubic_radius(eps, 0.0, kappa / 2, 2 * 2 / 24)
 
 
+@pytest.mark.random
 def test_500_sharpnesses_and_tolerances():
+    """500 sharpnesses and tolerances: the true radius falls below any claim."""
     g = generator(0)
     draws = torch.rand(500, 2, generator=g, dtype=torch.float64)
     for first, second in draws.tolist():
@@ -69,7 +71,9 @@ def test_500_sharpnesses_and_tolerances():
         assert claimed(kappa, eps) > 1e-3
 
 
+@pytest.mark.symbolic
 def test_symbolic_the_distance_vanishes_at_fixed_sharpness():
+    """The distance vanishes at fixed sharpness, in sympy."""
     s, kappa, eps = sp.symbols("s kappa epsilon", positive=True)
     trace = 2 * sp.exp(-s) / (1 + sp.exp(-s)) ** 2
     b = sp.sqrt((kappa / trace - s**2) / 2)
@@ -79,8 +83,10 @@ def test_symbolic_the_distance_vanishes_at_fixed_sharpness():
     assert values[0] > 1e3 * values[1] > 1e6 * values[2] > 0
 
 
+@pytest.mark.boundary
 @pytest.mark.parametrize(("b", "wanted"), [(0.0, 0.991), (1e2, 0.240), (1e6, 2.48e-5)])
 def test_boundary_the_printed_example(b, wanted):
+    """The paper's own example."""
     weight, eps = weights(50.0, b), 0.5
     target = (X @ weight.T).softmax(1)
     point, distance = crossing(weight, eps)
@@ -92,7 +98,9 @@ def test_boundary_the_printed_example(b, wanted):
     assert claimed(kappa, eps) == pytest.approx(3 ** (1 / 3), rel=1e-6)
 
 
+@pytest.mark.boundary
 def test_the_flip_radius_vanishes_too():
+    """The distance to a flip vanishes too."""
     for s in (40.0, 80.0, 160.0):
         weight = with_sharpness(1.0, s)
         flip = radius.flip_radius(weight, X @ weight.T, torch.tensor([0])).item()
@@ -101,8 +109,9 @@ def test_the_flip_radius_vanishes_too():
     assert flip < 1e-30
 
 
+@pytest.mark.needed
 def test_with_the_size_of_the_weights_a_bound_exists():
-    """What is missing is the diameter of the head: lambda <= diameter^2 / 4."""
+    """With the diameter of the head known, a bound exists."""
     eps = 0.5
     reach = radius.cubic_radius(eps, 0.0, 1 / 8, 1 / (36 * math.sqrt(3)))
     for s in (2.0, 5.0, 20.0):

@@ -35,9 +35,10 @@ def hessians(weight, features, labels):
     )
 
 
+@pytest.mark.random
 @pytest.mark.parametrize(("k", "d"), [(2, 1), (2, 3), (3, 2), (3, 4), (5, 2), (4, 4)])
 def test_100_random_heads(k, d):
-    """600 heads in all."""
+    """600 random heads in both orders against automatic differentiation."""
     weight, features, logits, labels = head(100, k, d, seed=k + 7 * d)
     rows, columns = hessians(weight, features, labels)
     permutation = swap(k, d)
@@ -50,8 +51,10 @@ def test_100_random_heads(k, d):
         torch.testing.assert_close(moved, columns[n], **close)
 
 
+@pytest.mark.random
 @pytest.mark.parametrize(("k", "d"), [(2, 3), (3, 4), (5, 2)])
 def test_the_spectrum_is_that_of_p_times_the_squared_features(k, d):
+    """The spectrum is that of P times the squared features, and zeros."""
     weight, features, logits, labels = head(170, k, d, seed=k * d)
     rows, _ = hessians(weight, features, labels)
     scaled = features.square().sum(1)[:, None] * torch.linalg.eigvalsh(
@@ -64,7 +67,9 @@ def test_the_spectrum_is_that_of_p_times_the_squared_features(k, d):
     )
 
 
+@pytest.mark.symbolic
 def test_symbolic_two_by_two():
+    """Two classes and two features in sympy."""
     w = sp.Matrix(2, 2, sp.symbols("w:4", real=True))
     phi = sp.Matrix(sp.symbols("phi:2", real=True))
     z = w * phi
@@ -80,7 +85,9 @@ def test_symbolic_two_by_two():
         assert difference.applyfunc(sp.simplify).is_zero_matrix
 
 
+@pytest.mark.boundary
 def test_boundary_one_feature_knows_one_order():
+    """With one feature there is only one order."""
     weight, features, logits, labels = head(5, 3, 1, seed=2)
     rows, columns = hessians(weight, features, labels)
     torch.testing.assert_close(rows, columns, rtol=0, atol=0)
@@ -88,7 +95,9 @@ def test_boundary_one_feature_knows_one_order():
     torch.testing.assert_close(rows, wanted, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.needed
 def test_the_order_is_needed_though_trace_and_spectrum_do_not_see_it():
+    """The order matters, though trace and spectrum do not see it."""
     weight, features, _, labels = head(20, 3, 4, seed=1)
     rows, columns = hessians(weight, features, labels)
     for row, column in zip(rows, columns, strict=True):

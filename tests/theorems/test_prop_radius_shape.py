@@ -32,7 +32,9 @@ def exponent(values, which, step=1e-5):
     return (ends[0] - ends[1]) / (2 * step)
 
 
+@pytest.mark.random
 def test_800_cases_monotone_with_the_stated_exponents():
+    """800 cases: monotone, with the stated exponents."""
     values = coefficients(800, 0)
     one, two, three = shares(*values.unbind(1))
     total = one + 2 * two + 3 * three
@@ -52,7 +54,9 @@ def test_800_cases_monotone_with_the_stated_exponents():
         assert ((change > 0) if which == 0 else (change <= 0)).all()
 
 
+@pytest.mark.random
 def test_600_cases_without_slope_lie_on_one_line():
+    """600 cases without a slope term lie on one line."""
     values = coefficients(600, 1)
     values[:, 1] = 0
     in_eps, in_b = exponent(values, 0), exponent(values, 2)
@@ -63,7 +67,9 @@ def test_600_cases_without_slope_lie_on_one_line():
     assert claimed.min() > 0.08  # the line passes the claim (1/3, -1/3) at 1/12
 
 
+@pytest.mark.random
 def test_800_pairs_lie_in_the_triangle_and_the_claim_outside():
+    """800 pairs of exponents lie in the triangle, and the claimed pair outside."""
     values = coefficients(800, 2)
     x, y = exponent(values, 0), exponent(values, 2)
     edges = torch.stack([-y, y - (1 - 3 * x), y - (x - 1)])
@@ -73,7 +79,9 @@ def test_800_pairs_lie_in_the_triangle_and_the_claim_outside():
     assert gap.abs().amax(0).min() > 0.08
 
 
+@pytest.mark.symbolic
 def test_symbolic_implicit_derivatives():
+    """The derivatives of the root, by implicit differentiation."""
     d = sp.Function("D")(symbolic.b)
     a, b, c, eps = symbolic.a, symbolic.b, symbolic.c, symbolic.eps
     equation = a * d**3 + b * d**2 + c * d - eps
@@ -83,6 +91,7 @@ def test_symbolic_implicit_derivatives():
     assert sp.simplify((slope.subs(d, x) * b / x) + b * x**2 / total) == 0
 
 
+@pytest.mark.symbolic
 @pytest.mark.parametrize(
     ("head", "scale"),
     [
@@ -92,6 +101,7 @@ def test_symbolic_implicit_derivatives():
     ],
 )
 def test_symbolic_series_of_both_limits(head, scale):
+    """The series of both limits."""
     x = sp.Symbol("x", positive=True)
     series = sum(coefficient * x**n for n, coefficient in enumerate(head))
     if scale == "square":  # y^2 + eta y^3 = 1
@@ -107,7 +117,9 @@ def test_symbolic_series_of_both_limits(head, scale):
             assert got == pytest.approx(float(series.subs(x, small)), abs=3 * small**3)
 
 
+@pytest.mark.boundary
 def test_boundary_the_limits():
+    """The limits themselves."""
     tiny, huge = 1e-12, 1e12
     assert radius.cubic_radius(tiny, 0.0, 2.0, 3.0) == pytest.approx(
         math.sqrt(tiny / 2), rel=1e-5
@@ -126,7 +138,9 @@ def test_boundary_the_limits():
     )
 
 
+@pytest.mark.needed
 def test_a_slope_is_needed_for_the_last_limit_and_its_absence_for_the_first():
+    """One limit needs a slope, the other its absence."""
     small = np.array([1e-6, 1e-10])
     with_slope = radius.cubic_radius(torch.tensor(small), 0.5, 2.0, 3.0)
     without = radius.cubic_radius(torch.tensor(small), 0.0, 2.0, 3.0)

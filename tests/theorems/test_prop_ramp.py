@@ -35,8 +35,10 @@ def logit_gradient(logits, labels):
     )
 
 
+@pytest.mark.random
 @pytest.mark.parametrize("seed", range(10))
 def test_600_confidently_wrong_predictions(seed):
+    """600 confidently wrong predictions."""
     _, _, logits, labels, j = confidently_wrong(seed)
     eta = at(softmax.one_minus(logits), j)
     loss = softmax.cross_entropy(logits, labels)
@@ -50,8 +52,10 @@ def test_600_confidently_wrong_predictions(seed):
     assert (softmax.trace_p(logits) <= 2 * eta * (1 + slack)).all()
 
 
+@pytest.mark.random
 @pytest.mark.parametrize("seed", range(10))
 def test_the_gradient_is_nearly_that_of_the_gap(seed):
+    """Their gradient is nearly that of the gap."""
     _, _, logits, labels, j = confidently_wrong(seed)
     eta = at(softmax.one_minus(logits), j)
     k = logits.shape[1]
@@ -62,7 +66,9 @@ def test_the_gradient_is_nearly_that_of_the_gap(seed):
     assert (rest <= ROOT2 * eta + 1e-14).all()
 
 
+@pytest.mark.random
 def test_gradient_in_the_weights_by_autograd():
+    """The gradient in the weights against automatic differentiation."""
     for seed in range(10):
         weight, features, logits, labels, _ = confidently_wrong(seed)
         extra = logits - features @ weight.T
@@ -74,9 +80,10 @@ def test_gradient_in_the_weights_by_autograd():
             torch.testing.assert_close(found.norm(), slope, rtol=1e-10, atol=0)
 
 
+@pytest.mark.symbolic
 @pytest.mark.parametrize("k", [2, 3, 4])
 def test_symbolic(k):
-    """The squared slope exceeds 2 p_j^2 by a sum of products; the loss is the gap."""
+    """The squared slope exceeds its bound by a sum of products; the loss is the gap."""
     p = symbolic.probabilities(k)
     gradient = symbolic.gradient(k, 0)
     square = sum(v**2 for v in gradient)
@@ -88,8 +95,10 @@ def test_symbolic(k):
     assert sp.simplify(sp.exp(loss - (z[1] - z[0])) * p[1]) == 1
 
 
+@pytest.mark.boundary
 @pytest.mark.parametrize("gap", [1e-3, 1.0, 6.0, 40.0, 700.0])
 def test_boundary_two_classes_attain_every_bound(gap):
+    """Two classes attain every bound."""
     z, y = torch.tensor([[0.0, gap]], dtype=torch.float64), torch.tensor([0])
     eta = softmax.one_minus(z)[0, 1].item()
     loss = softmax.cross_entropy(z, y).item()
@@ -99,14 +108,17 @@ def test_boundary_two_classes_attain_every_bound(gap):
     assert slope == pytest.approx(ROOT2 * (1 - eta), rel=1e-12)
 
 
+@pytest.mark.boundary
 def test_boundary_the_example_of_the_page():
+    """The example of the page."""
     z = torch.tensor([[0.0, 6.0]], dtype=torch.float64)
     assert round(softmax.cross_entropy(z, torch.tensor([0])).item(), 4) == 6.0025
     assert 1 / 203 < softmax.trace_p(z).item() < 1 / 202
 
 
+@pytest.mark.needed
 def test_a_wrong_class_is_needed():
-    """Confidently right is as flat, and level: the slope is at most sqrt 2 eta."""
+    """Confidently right is as flat, and level: a wrong class is needed."""
     for seed in range(10):
         _, _, logits, _, j = confidently_wrong(seed)
         eta = at(softmax.one_minus(logits), j)
@@ -114,6 +126,7 @@ def test_a_wrong_class_is_needed():
         assert (slope <= ROOT2 * eta * (1 + 1e-12)).all()
 
 
+@pytest.mark.needed
 def test_cross_entropy_is_needed():
     """The squared error of the probabilities ends level at the wrong vertex."""
     for gap in (5.0, 10.0, 20.0):

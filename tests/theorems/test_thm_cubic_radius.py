@@ -34,7 +34,9 @@ def coefficients(n, seed, decades):
     return (10 ** (decades * spread)).tolist()
 
 
+@pytest.mark.random
 def test_700_cases_solve_the_cubic():
+    """700 cases: the closed form solves the cubic."""
     with mp.workdps(60):
         for eps, c, b, a in coefficients(700, 0, 60):
             x = as_stated(eps, c, b, a)
@@ -44,7 +46,9 @@ def test_700_cases_solve_the_cubic():
             assert abs(got / x - 1) < 1e-14
 
 
+@pytest.mark.random
 def test_600_cases_have_one_positive_root_and_the_branch_counts_the_real_ones():
+    """600 cases have one positive root, and the branch counts the real ones."""
     seen = set()
     for eps, c, b, a in coefficients(600, 1, 3):
         roots = np.roots([a, b, c, -eps])
@@ -63,7 +67,9 @@ def test_600_cases_have_one_positive_root_and_the_branch_counts_the_real_ones():
     assert seen == {True, False}
 
 
+@pytest.mark.symbolic
 def test_symbolic_the_reciprocal_is_depressed_by_gamma_over_three():
+    """The cubic for the reciprocal, depressed, in sympy."""
     eps, c, b, a = sp.symbols("epsilon c b a", positive=True)
     s, t, u, w = sp.symbols("s t u w", positive=True)
     gamma, g, h = (sp.expand(v) for v in parts(eps, c, b, a))
@@ -79,7 +85,9 @@ def test_symbolic_the_reciprocal_is_depressed_by_gamma_over_three():
     assert sp.expand(left - 108 * eps**4 * (g**3 - h**2)) == 0
 
 
+@pytest.mark.boundary
 def test_boundary_where_the_branches_meet():
+    """Where the two branches meet."""
     for b, eps in ((1.0, 0.1), (0.2, 3.0), (7.0, 0.01)):
         meet = math.sqrt(4 * b**3 / (27 * eps))
         root = radius.cubic_radius(eps, 0.0, b, meet)
@@ -91,6 +99,7 @@ def test_boundary_where_the_branches_meet():
             assert near == pytest.approx(root, rel=1e-9)
 
 
+@pytest.mark.boundary
 @pytest.mark.parametrize(
     ("values", "wanted"),
     [
@@ -102,11 +111,14 @@ def test_boundary_where_the_branches_meet():
     ],
 )
 def test_boundary_absent_coefficients(values, wanted):
+    """Absent coefficients."""
     assert float(as_stated(*values)) == pytest.approx(wanted, rel=1e-14)
     assert radius.cubic_radius(*values) == pytest.approx(wanted, rel=1e-15)
 
 
+@pytest.mark.needed
 def test_a_negative_coefficient_may_leave_three_positive_roots_or_none():
+    """A negative coefficient may leave three positive roots, or none."""
     three = np.roots([1.0, -6.0, 11.0, -6.0])  # b = -6: roots 1, 2, 3
     assert (three.real > 0).sum() == 3
     none = np.roots([-1.0, 0.0, 0.1, -1.0])  # a = -1: the cubic stays below eps

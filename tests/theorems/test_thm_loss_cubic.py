@@ -41,8 +41,10 @@ def one_hot(labels, k):
     return torch.eye(k, dtype=torch.float64)[labels]
 
 
+@pytest.mark.random
 @pytest.mark.parametrize("soft", [False, True])
 def test_600_random_samples_in_ten_directions(soft):
+    """600 random samples in ten directions stay below the bound."""
     for seed in range(12):
         k, d = 2 + seed % 6, 1 + seed % 5
         weight, _, logits, labels = head(50, k, d, seed=seed, scale=0.3 + seed % 4)
@@ -61,7 +63,9 @@ def test_600_random_samples_in_ten_directions(soft):
                 assert (rise >= -slope * (1 + 1e-9) - 1e-12).all()
 
 
+@pytest.mark.random
 def test_the_package_has_these_coefficients_and_the_weaker_ones_are_weaker():
+    """The weaker coefficients in the paper's quantities are weaker."""
     for seed in range(10):
         k, d = 2 + seed, 3
         weight, features, logits, labels = head(50, k, d, seed=seed)
@@ -79,7 +83,9 @@ def test_the_package_has_these_coefficients_and_the_weaker_ones_are_weaker():
         assert (c <= math.sqrt(2) * spectral * wrong * (1 + 1e-12)).all()
 
 
+@pytest.mark.random
 def test_derivatives_along_a_line_are_mean_variance_and_third_cumulant():
+    """The derivatives along a line are mean, variance and third cumulant."""
     k, s = 3, sp.Symbol("s")
     z, u = symbolic.logits(k), sp.symbols("u:3", real=True)
     moved = {v: v + s * w for v, w in zip(z, u, strict=True)}
@@ -93,7 +99,9 @@ def test_derivatives_along_a_line_are_mean_variance_and_third_cumulant():
         assert sp.simplify(sp.diff(along, s, order).subs(s, 0) - expression) == 0
 
 
+@pytest.mark.boundary
 def test_largest_third_cumulant_of_a_unit_interval():
+    """The largest third cumulant on an interval of length one."""
     q = sp.Symbol("q", positive=True)
     two_points = q * (1 - q) * (1 - 2 * q)
     extreme = [two_points.subs(q, v) for v in sp.solve(sp.diff(two_points, q), q)]
@@ -115,8 +123,9 @@ def two_classes(gap):
     return weight, torch.tensor([[gap, 0.0]], dtype=torch.float64), torch.tensor([0])
 
 
+@pytest.mark.boundary
 def test_boundary_the_constant_is_attained():
-    """Two classes, 1 - p_y = (1 - 1/sqrt 3)/2, in the limit of small distances."""
+    """The constant is attained by two classes with 1 - p_y = (1 - 1/sqrt 3)/2."""
     wrong = (1 - 1 / math.sqrt(3)) / 2
     weight, logits, label = two_classes(math.log((1 - wrong) / wrong))
     c, b, a = (v.item() for v in radius.bound_coefficients(weight, logits, label))
@@ -126,13 +135,17 @@ def test_boundary_the_constant_is_attained():
         assert rise > c * rho + b * rho**2 + 0.98 * a * rho**3
 
 
+@pytest.mark.boundary
 def test_boundary_equal_rows_and_no_distance():
+    """Equal rows, and no distance."""
     weight = torch.ones(3, 2, dtype=torch.float64)
     logits = torch.tensor([[2.0, 1.0, 0.0]], dtype=torch.float64)
     assert radius.bound_coefficients(weight, logits, torch.tensor([1])) == (0, 0, 0)
 
 
+@pytest.mark.needed
 def test_without_the_slope_the_bound_fails():
+    """Without the slope the bound fails."""
     weight, logits, label = two_classes(2.0)
     c, b, a = (v.item() for v in radius.bound_coefficients(weight, logits, label))
     rho = 0.01
@@ -140,8 +153,9 @@ def test_without_the_slope_the_bound_fails():
     assert b * rho**2 + a * rho**3 < rise <= c * rho + b * rho**2 + a * rho**3
 
 
+@pytest.mark.needed
 def test_without_the_size_of_the_weights_the_bound_fails():
-    """The paper's remainder k m L^3 / 24 on a line: inputs 1 and -1, target p."""
+    """Without the size of the weights it fails: the paper's remainder on a line."""
     s, rho = 10.0, 2.0
     weight, logits, _ = two_classes(s)
     weight = s * weight

@@ -12,9 +12,10 @@ from tests.cases import generator, head
 SIZES = [(2, 1), (2, 4), (3, 2), (4, 3), (5, 6), (7, 2)]
 
 
+@pytest.mark.random
 @pytest.mark.parametrize(("k", "d"), SIZES)
 def test_100_random_heads(k, d):
-    """Autograd, which knows none of the formulas, on 600 heads in all."""
+    """600 random heads against automatic differentiation."""
     weight, features, _, labels = head(100, k, d, seed=10 * k + d)
     bias = torch.randn(k, generator=generator(k), dtype=torch.float64)
     logits = features @ weight.T + bias
@@ -34,7 +35,9 @@ def test_100_random_heads(k, d):
         torch.testing.assert_close(block, wanted, rtol=1e-12, atol=1e-13)
 
 
+@pytest.mark.random
 def test_the_quadratic_form_is_a_variance_and_its_kernel_the_constants():
+    """The quadratic form is a variance, and its kernel the constants."""
     for seed in range(600):
         k = 2 + seed % 6
         g = generator(seed)
@@ -49,8 +52,10 @@ def test_the_quadratic_form_is_a_variance_and_its_kernel_the_constants():
         assert (matrix @ torch.ones(k, dtype=torch.float64)).abs().max() < 1e-15
 
 
+@pytest.mark.symbolic
 @pytest.mark.parametrize("k", [2, 3, 4])
 def test_symbolic_for_every_label(k):
+    """Two, three and four classes and every label in sympy."""
     z, p = symbolic.logits(k), symbolic.probabilities(k)
     covariance = sp.diag(*p) - p * p.T
     for label in range(k):
@@ -63,8 +68,9 @@ def test_symbolic_for_every_label(k):
     assert (symbolic.hessian(k) - covariance).applyfunc(sp.simplify).is_zero_matrix
 
 
+@pytest.mark.symbolic
 def test_symbolic_cumulants_of_the_proof():
-    """The second derivative of log E exp(t v) at 0 is the variance of v."""
+    """The derivatives of the generating function in the proof."""
     t, *v = sp.symbols("t v:3", real=True)
     p = symbolic.probabilities(3)
     generating = sp.log(sum(q * sp.exp(t * x) for q, x in zip(p, v, strict=True)))
@@ -75,7 +81,9 @@ def test_symbolic_cumulants_of_the_proof():
     assert sp.simplify(second - (square - mean**2)) == 0
 
 
+@pytest.mark.boundary
 def test_boundary_equal_and_saturated_logits():
+    """Equal and saturated logits."""
     equal = softmax.covariance(torch.zeros(1, 4, dtype=torch.float64))[0]
     wanted = torch.eye(4, dtype=torch.float64) / 4 - 1 / 16
     torch.testing.assert_close(equal, wanted, rtol=0, atol=1e-16)
@@ -84,7 +92,9 @@ def test_boundary_equal_and_saturated_logits():
     assert saturated.sum().item() == 0
 
 
+@pytest.mark.needed
 def test_without_finite_logits_the_kernel_is_larger():
+    """At an infinite logit the kernel is larger."""
     p = torch.tensor([[0.0, 0.0, -torch.inf]], dtype=torch.float64).softmax(1)[0]
     matrix = torch.diag(p) - torch.outer(p, p)
     values = torch.linalg.eigvalsh(matrix)
@@ -94,9 +104,10 @@ def test_without_finite_logits_the_kernel_is_larger():
     assert (matrix @ torch.tensor([0.0, 0.0, 1.0]).double()).abs().max() == 0
 
 
+@pytest.mark.needed
 @pytest.mark.parametrize("case", ["normalised head", "Brier loss"])
 def test_other_heads_and_losses_feel_the_label(case):
-    """Affine logits and cross-entropy are both needed for a Hessian free of y."""
+    """Normalised heads and the Brier loss feel the label."""
     weight, features, _, _ = head(1, 3, 2, seed=5)
 
     def loss(flat, label):

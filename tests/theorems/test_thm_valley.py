@@ -42,7 +42,9 @@ def crossing(logits):
     return high
 
 
+@pytest.mark.random
 def test_500_curved_paths_cross_a_ridge():
+    """500 curved paths cross the ridge."""
     for seed in range(500):
         features, logits = path(seed)
         for t, top in ((0.0, 0), (1.0, 1)):
@@ -57,8 +59,10 @@ def test_500_curved_paths_cross_a_ridge():
         assert curvature.hessian_trace(phi, z) >= ridge * (1 - 1e-9)
 
 
+@pytest.mark.random
 @pytest.mark.parametrize("scale", [0.1, 1.0, 10.0, 100.0])
 def test_600_predictions_between_the_two_bounds(scale):
+    """600 predictions lie between the two bounds."""
     for seed in range(10):
         _, _, logits, _ = head(60, 2 + seed, 4, scale=scale, seed=seed)
         doubt, trace = softmax.one_minus(logits).amin(1), softmax.trace_p(logits)
@@ -66,7 +70,9 @@ def test_600_predictions_between_the_two_bounds(scale):
         assert (trace <= 2 * doubt * (1 + 1e-12)).all()
 
 
+@pytest.mark.random
 def test_500_ties():
+    """500 ties are sharp."""
     for seed in range(500):
         _, _, logits, _ = head(1, 2 + seed % 8, 3, scale=1.0 + seed % 9, seed=seed)
         first, second = logits[0].topk(2).indices
@@ -74,8 +80,10 @@ def test_500_ties():
         assert softmax.trace_p(logits).item() >= 0.5 - 1e-15
 
 
+@pytest.mark.symbolic
 @pytest.mark.parametrize("k", [2, 3, 5])
 def test_symbolic_gaps_are_sums_of_products(k):
+    """The gaps of the inequalities are sums of products."""
     q = sp.symbols(f"q:{k - 1}", nonnegative=True)
     top = 1 - sum(q)
     trace = 1 - top**2 - sum(v**2 for v in q)
@@ -85,7 +93,9 @@ def test_symbolic_gaps_are_sums_of_products(k):
     assert sp.expand(2 * (1 - top) - trace - above) == 0
 
 
+@pytest.mark.symbolic
 def test_symbolic_two_classes_peak_at_the_tie():
+    """For two classes the peak is at the tie."""
     g = sp.Symbol("g", real=True)
     p = 1 / (1 + sp.exp(-g))
     trace = 2 * p * (1 - p)
@@ -95,14 +105,19 @@ def test_symbolic_two_classes_peak_at_the_tie():
     assert slope == 0  # rises where p < 1/2, falls where p > 1/2
 
 
+@pytest.mark.boundary
 def test_boundary_two_classes_attain_one_half_and_no_more():
+    """Two classes attain one half and no more."""
     gaps = torch.linspace(-40, 40, 8001, dtype=torch.float64)
     trace = softmax.trace_p(torch.stack([gaps, 0 * gaps], 1))
     assert trace.max().item() == 0.5
     assert gaps[trace.argmax()].abs() < 1e-9
 
 
+@pytest.mark.boundary
 def test_boundary_with_three_classes_the_maximum_is_not_at_the_tie():
+    """With three classes the maximum is not at the tie."""
+
     def trace(*p):
         assert sum(p) == 1
         return 1 - sum(q * q for q in p)
@@ -118,19 +133,22 @@ def test_boundary_with_three_classes_the_maximum_is_not_at_the_tie():
     assert (trace_along[gap < 1e-9] >= 0.5).all()
 
 
+@pytest.mark.needed
 def test_continuity_is_needed():
     """A jump sees two feet of the ridge and nothing between them."""
     z = torch.tensor([[9.0, 0.0], [0.0, 9.0]], dtype=torch.float64)
     assert softmax.trace_p(z).max() < 1e-3
 
 
+@pytest.mark.needed
 def test_more_than_half_of_the_mass_is_needed():
-    """With eta = 0.6 a path that stands still satisfies the rest: no ridge."""
+    """With less than half of the mass a path that stands still meets no ridge."""
     z = torch.tensor([[0.4, 0.6]], dtype=torch.float64).log()
     assert z.softmax(1).min() >= 1 - 0.6
     assert softmax.trace_p(z).item() == pytest.approx(0.48)
 
 
+@pytest.mark.needed
 def test_the_features_at_the_point_itself_are_needed():
     """The ridge may be lower than a foot where the features shrink to nothing."""
     phi = torch.tensor([[10.0], [1e-3]], dtype=torch.float64)
