@@ -24,7 +24,7 @@ STRICT = ("-W", "-n", "--keep-going", "-q")
 def inputs(root: Path = ROOT) -> Iterator[Path]:
     """Every file that the pages are made from."""
     yield from (root / name for name in ("_config.yml", "_toc.yml", "constraints.txt"))
-    for folder in ("book", "tools"):
+    for folder in ("book", "tools", "tests/theorems"):
         for path in sorted((root / folder).rglob("*")):
             if path.is_file() and not {"__pycache__", ".ipynb_checkpoints"} & set(
                 path.parts
