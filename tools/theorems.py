@@ -15,7 +15,7 @@ KINDS = {
     "random": "Random cases",
     "symbolic": "Symbolic",
     "boundary": "Boundary",
-    "needed": "Assumptions needed",
+    "needed": "Assumptions",
 }
 OPTIONAL = {"symbolic"}
 
