@@ -9,12 +9,17 @@ three times, and no version solves it. `DISPLAYS` holds the three, letter by let
 `printed_radius` evaluates one; `Ledger` keeps what is printed beside what sympy
 derives. For a radius that is right use :func:`flatbook.radius.cubic_radius`.
 
+The third derivative of cross-entropy in the logits is printed in three ways too, one
+in appendix C.2 and two in C.4, all wrong: `printed_third`. The right one is
+:func:`flatbook.softmax.third_derivative`.
+
 >>> values = dict(k=2, m=1, lipschitz=1.0, r=1.0, kappa=1.0, eps=0.1)
 >>> round(printed_radius("outside", **values), 3)       # the root is 0.4319...
 4.434
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import sympy as sp
@@ -24,6 +29,7 @@ from flatbook.symbolic import eps
 __all__ = [
     "DISPLAYS",
     "LAST",
+    "THIRD",
     "Display",
     "L",
     "Ledger",
@@ -32,6 +38,7 @@ __all__ = [
     "kappa",
     "m",
     "printed_radius",
+    "printed_third",
     "r",
 ]
 
@@ -129,6 +136,42 @@ _SYMBOLS = (k, m, L, r, kappa, eps)
 
 def _cube_root(x: complex) -> complex:
     return math.cbrt(x.real) if x.imag == 0 else x ** (1 / 3)
+
+
+# Two of C.4: by the cases i = j and i != j, and the last line, "->"; one of C.2.
+THIRD = ("C.4 cases", "C.4 tensor", "C.2")
+
+
+def printed_third(
+    display: str, p: Sequence[sp.Expr], j: int, i: int, o: int
+) -> sp.Expr:
+    r"""Entry (j, i, o) of the third derivative in the logits, by a printed formula.
+
+    Wrong wherever i = j, where the derivative of :math:`p_i^2` has lost its factor
+    :math:`p_i` or the formula for i != j stands; C.2 also permutes its indices.
+
+    Args:
+        display: one of `THIRD`.
+        p: k probabilities, numbers or symbols.
+        j: first index, with i and o in 0 .. k-1.
+        i: second index, in print an l.
+        o: third index.
+
+    Raises:
+        ValueError: unknown display.
+
+    Example:
+        >>> p = sp.Rational(3, 4), sp.Rational(1, 4)
+        >>> printed_third("C.4 cases", p, 1, 1, 1)      # 3/32, rightly
+        -3/16
+    """
+    if display not in THIRD:
+        raise ValueError(f"display must be one of {THIRD}, got {display!r}")
+    if display == "C.4 cases" and i == j:
+        return -p[o] * (int(o == i) - p[i])
+    first, second = (i, j) if display.startswith("C.4") else (j, i)
+    at_i, at_j = int(o == first) - p[i], int(o == second) - p[j]
+    return -p[o] * (p[j] * at_i + p[i] * at_j)
 
 
 class Line(NamedTuple):

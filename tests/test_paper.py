@@ -2,11 +2,12 @@
 
 import cmath
 import math
+from itertools import product
 
 import pytest
 import sympy as sp
 
-from flatbook import paper, radius
+from flatbook import paper, radius, symbolic
 
 ROWS = [  # k, m, lipschitz, r, kappa, eps; root; the version with r/L outside
     ((2, 1, 1.0, 1.0, 1.0, 0.1), 0.4319, 4.434),
@@ -81,6 +82,40 @@ def test_bad_input_is_named(change, message):
     values = {"display": "inside", **named(ROWS[0][0]), **change}
     with pytest.raises(ValueError, match=message):
         paper.printed_radius(values.pop("display"), **values)
+
+
+def third_again(display, y, j, l, o):  # noqa: E741  (the letters of the paper)
+    """C.2 and C.4 letter by letter."""
+
+    def one(a, b):
+        return 1 if a == b else 0
+
+    if display == "C.2":
+        return -(y[j] * y[o] * (one(o, j) - y[l]) + y[l] * y[o] * (one(o, l) - y[j]))
+    if display == "C.4 cases" and l == j:
+        return -y[o] * (one(o, l) - y[l])
+    return -(y[j] * y[o] * (one(o, l) - y[l]) + y[l] * y[o] * (one(o, j) - y[j]))
+
+
+@pytest.mark.parametrize(
+    ("display", "wrong"),
+    [("C.4 cases", (4, 9, 16)), ("C.4 tensor", (4, 9, 16)), ("C.2", (8, 21, 40))],
+)
+def test_printed_third_derivatives(display, wrong):
+    for k, count in zip((2, 3, 4), wrong, strict=True):
+        free = sp.symbols(f"p:{k - 1}")
+        p = (*free, 1 - sum(free))
+        places, missed = list(product(range(k), repeat=3)), set()
+        for at in places:
+            printed = paper.printed_third(display, p, *at)
+            assert sp.expand(printed - third_again(display, p, *at)) == 0
+            if sp.expand(printed - symbolic.cumulant(p, *at)) != 0:
+                missed.add(at)
+        assert len(missed) == count
+        if display != "C.2":
+            assert missed == {at for at in places if at[0] == at[1]}
+    with pytest.raises(ValueError, match="'C.3'"):
+        paper.printed_third("C.3", p, 0, 0, 0)
 
 
 def test_ledger():
