@@ -3,7 +3,8 @@
 The package behind the book. Numeric modules are pure functions of tensors;
 models, data and attacks stand above them, figures and sliders on top:
 
-* `softmax`, `curvature`, `radius`, `scaling`: closed forms of the softmax head
+* `softmax`, `losses`, `curvature`, `radius`, `scaling`: closed forms of the softmax
+  head
 * `symbolic`: the same, derived with sympy; `paper`: as printed, to be refuted
 * `data`, `models`, `training`, `attacks`: from images to an attacked network
 * `figures`, `explorer`, `exercises`, `results`, `profiles`, `notebook`: the book
@@ -27,6 +28,7 @@ __all__ = [
     "exercises",
     "explorer",
     "figures",
+    "losses",
     "models",
     "notebook",
     "paper",

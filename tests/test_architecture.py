@@ -14,7 +14,7 @@ import pytest
 from tools import chapters
 from tools.contents import ROOT
 
-CORE = {"softmax", "curvature", "radius", "lipschitz"}
+CORE = {"softmax", "losses", "curvature", "radius", "lipschitz"}
 NUMERIC = CORE | {"paper", "scaling", "symbolic"}
 SUPPORT = {"results", "profiles", "exercises", "notebook"}
 NETWORKS = {"data", "models"}
