@@ -17,6 +17,7 @@ True
 
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 
 __all__ = [
     "check_features",
@@ -276,8 +277,9 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
         >>> cross_entropy(torch.tensor([[60.0, 0.0]]), y).item()
         8.75651...e-27
     """
-    odds = log_odds(logits, labels)
-    return torch.logaddexp(odds, torch.zeros_like(odds))
+    # What the threshold cuts off, e^-40, is below rounding. Unlike that of logaddexp,
+    # the second derivative of softplus is finite at every gap.
+    return softplus(log_odds(logits, labels), threshold=40.0)
 
 
 def margin(logits: Tensor, labels: Tensor) -> Tensor:

@@ -149,3 +149,14 @@ def test_head_checks_name_both_sides():
         softmax.check_weight(weight[:2], logits)
     with pytest.raises(TypeError, match="float32"):
         softmax.check_weight(weight.float(), logits)
+
+
+@pytest.mark.parametrize("gap", [-1480.0, -720.0, -38.0, 0.0, 38.0, 720.0, 1480.0])
+def test_cross_entropy_bends_without_nan(gap):
+    rows = torch.tensor([[gap, 0.0]], dtype=torch.float64)
+    hessian = torch.autograd.functional.hessian(
+        lambda z: softmax.cross_entropy(z, torch.tensor([0])).sum(), rows
+    )
+    torch.testing.assert_close(
+        hessian[0, :, 0], softmax.covariance(rows)[0], rtol=1e-12, atol=1e-15
+    )
