@@ -2,14 +2,17 @@ r"""Every scale of the head from one pass of features.
 
 Multiplying the head, weight and bias, by :math:`s > 0` multiplies the logits by
 :math:`s` and leaves the features alone. So one forward pass gives the loss and the
-sharpness at all scales: no network runs again (proposition ``prop-scaling``).
+sharpness at all scales: no network runs again (proposition ``prop-scaling``). The
+largest sharpness over all scales cannot be changed by scaling
+(:func:`peak_sharpness`).
 
 >>> logits, labels = torch.tensor([[3.0, 0.0]]), torch.tensor([0])
 >>> losses(logits, labels, [0.0, 1.0, 10.0])[:, 0].log()  # about -3 s
 tensor([ -0.3665,  -3.0244, -30.0000])
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -17,7 +20,7 @@ from torch import Tensor
 from flatbook.curvature import check_head, log_hessian_trace
 from flatbook.softmax import check_labels, cross_entropy
 
-__all__ = ["log_sharpness", "losses"]
+__all__ = ["log_sharpness", "losses", "peak_sharpness"]
 
 Scales = Sequence[float] | Tensor
 
@@ -69,6 +72,76 @@ def log_sharpness(
             for s in factors
         ]
     )
+
+
+def peak_sharpness(
+    weight: Tensor, features: Tensor, logits: Tensor, *, points: int = 128
+) -> Tensor:
+    r"""Largest relative flatness over all scales of the head.
+
+    .. math::
+        \kappa_P^\star = \|\phi\|^2 \max_{s > 0}\,
+        s^2 \sum_{i<j} p_i(s)\, p_j(s)\, \|w_i - w_j\|^2,
+        \qquad p(s) = \operatorname{softmax}(sz).
+
+    Scaling weight and bias does not change it, and up to constants it is the squared
+    inverse of the relative flip radius (theorem ``thm-peak-sharpness``). The peak lies
+    between :math:`s = 1/m_{\max}` and :math:`s = (2 + 2\log k)/m_{\min}`, with the
+    largest and the smallest distance of a logit from the first. There may be several
+    humps: the best of a grid is refined by golden section.
+
+    Args:
+        weight: (k, d), the head.
+        features: (N, d).
+        logits: (N, k), bias included.
+        points: scales on the grid, at least 3, spaced evenly in log s.
+
+    Returns:
+        (N,), infinity where the first place is tied. Never above the true peak (up to
+        rounding), and below it only if a hump falls between two points of the grid.
+
+    Raises:
+        TypeError, ValueError: shapes or values out of range, named.
+
+    Example:
+        >>> W, phi = torch.eye(2), torch.tensor([[3.0, 0.0]])
+        >>> peaks = [peak_sharpness(s * W, phi, s * phi @ W.T) for s in (1.0, 50.0)]
+        >>> [round(peak.item(), 4) for peak in peaks]  # 0.4392 (|phi| / flip radius)^2
+        [0.8785, 0.8785]
+    """
+    check_head(weight, features, logits)
+    if points < 3:
+        raise ValueError(f"points must be at least 3, got {points}")
+    top = logits.argmax(1, keepdim=True)
+    gaps = logits.gather(1, top) - logits
+    least = gaps.scatter(1, top, torch.inf).amin(1)
+    tied = least == 0
+    gaps, least = gaps.masked_fill(tied[:, None], 1.0), least.masked_fill(tied, 1.0)
+    exact = "donot_use_mm_for_euclid_dist"
+    squares = torch.cdist(weight, weight, compute_mode=exact).square()
+
+    def scatter(log_s: Tensor) -> Tensor:
+        p = (-log_s.exp()[:, None] * gaps).softmax(1)
+        return (2 * log_s).exp() * ((p @ squares) * p).sum(1) / 2
+
+    low = -gaps.amax(1).log()
+    high = math.log(2 + 2 * math.log(gaps.shape[1])) - least.log()
+    step = (high - low) / (points - 1)
+    grid = torch.stack([scatter(low + i * step) for i in range(points)])
+    middle = low + grid.argmax(0) * step
+    best = _golden(scatter, middle - step, middle + step)
+    peak = features.square().sum(1) * torch.maximum(best, grid.amax(0))
+    return torch.where(tied, torch.inf, peak)
+
+
+def _golden(function: Callable[[Tensor], Tensor], low: Tensor, high: Tensor) -> Tensor:
+    """Largest value of a function with one hump between low and high, elementwise."""
+    share = (math.sqrt(5) - 1) / 2
+    for _ in range(30):
+        left, right = high - share * (high - low), low + share * (high - low)
+        rising = function(left) < function(right)
+        low, high = torch.where(rising, left, low), torch.where(rising, high, right)
+    return function((low + high) / 2)
 
 
 def _factors(scales: Scales, like: Tensor) -> Tensor:
