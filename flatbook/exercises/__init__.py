@@ -16,6 +16,7 @@ Each chapter has its checkers in a module of its name; how to write one is told 
 import torch  # noqa: F401  (for the example above)
 
 from flatbook.exercises import (  # noqa: F401  (they register their checkers)
+    adversarial_examples,
     cardano_radius,
     intro,
     linear_model,
