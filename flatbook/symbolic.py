@@ -1,7 +1,9 @@
 r"""The derivations of the book in sympy, exact and free of any tensor code.
 
-Two families. The *head*: cross-entropy of k symbolic logits, its gradient, Hessian and
-third derivative, to be compared with :mod:`flatbook.softmax`. The *cubic* ``c D + b
+Three families. The *head*: cross-entropy of k symbolic logits, its gradient, Hessian
+and third derivative, to be compared with :mod:`flatbook.softmax`. *Losses* as curves
+over cross-entropy, and what becomes of them where a class is certain, to be compared
+with :mod:`flatbook.losses`. The *cubic* ``c D + b
 D**2 + a D**3 = eps``: the depressed form of the textbook, the reciprocal form that the
 package computes with, and the discriminant that tells its branches apart, to be
 compared with :mod:`flatbook.radius`.
@@ -29,22 +31,29 @@ __all__ = [
     "cross_entropy",
     "cubic",
     "cumulant",
+    "curvature_terms",
     "depressed",
     "discriminant",
     "eps",
     "gradient",
     "hessian",
     "logits",
+    "pi",
     "probabilities",
     "reciprocal_root",
+    "satisfies_a",
     "third_derivative",
     "to_torch",
+    "vertex_limits",
+    "x",
 ]
 
 D = sp.Symbol("D", positive=True)
 eps = sp.Symbol("epsilon", positive=True)
 a, b, c = sp.symbols("a b c", nonnegative=True)
 alpha, beta, t = sp.symbols("alpha beta t", real=True)
+x = sp.Symbol("x", positive=True)
+pi = sp.Symbol("pi", positive=True)
 
 
 # --- the head ---------------------------------------------------------------
@@ -111,6 +120,103 @@ def cumulant(p: Sequence[sp.Expr], j: int, i: int, o: int) -> sp.Expr:
     first = d(j, i) * d(i, o) * p[j] + 2 * p[j] * p[i] * p[o]
     pairs = d(j, i) * p[j] * p[o] + d(j, o) * p[j] * p[i] + d(i, o) * p[i] * p[j]
     return first - pairs
+
+
+# --- losses -----------------------------------------------------------------
+
+# A loss is a sum of curves over x_j = -log p_j: `true` for the true class and `other`
+# for every other one. Cross-entropy is (x, 0), the Brier score
+# ((1 - exp(-x))**2, exp(-2*x)).
+
+
+def curvature_terms(true: sp.Expr, other: sp.Expr = sp.S.Zero) -> tuple[sp.Expr, ...]:
+    r"""The second derivatives h_y and h_j of a loss in its probabilities.
+
+    Args:
+        true: curve of the true class over `x`.
+        other: curve of every other class over `x`.
+
+    Returns:
+        Both in `pi`, which stands for p_y and for p_j.
+
+    Example:
+        >>> curvature_terms(x)                        # cross-entropy
+        (pi**(-2), 0)
+    """
+    terms = [sp.sympify(f).subs(x, -sp.log(pi)) for f in (true, other)]
+    return tuple(sp.simplify(sp.diff(f, pi, 2)) for f in terms)
+
+
+def satisfies_a(true: sp.Expr, other: sp.Expr = sp.S.Zero) -> bool:
+    r"""Whether assumption (A) of the paper's Lemma 12 holds.
+
+    It asks for a bound on :math:`p_y^2 h_y = f'' + f'` from above, and one on
+    :math:`|h_j|`. Both are continuous inside (0, 1), so the limits at its ends decide.
+
+    Args:
+        true: curve of the true class over `x`.
+        other: curve of every other class over `x`.
+
+    Example:
+        >>> satisfies_a(x), satisfies_a(x**2)
+        (True, False)
+    """
+    scaled = [sp.diff(sp.sympify(f), x, 2) + sp.diff(f, x) for f in (true, other)]
+    above = [_limit(scaled[0], end) for end in (0, sp.oo)]
+    sides = [_limit(sp.exp(2 * x) * scaled[1], end) for end in (0, sp.oo)]
+    return all(_top(v) < sp.oo for v in [*above, *map(sp.Abs, sides)])
+
+
+def vertex_limits(true: sp.Expr, other: sp.Expr = sp.S.Zero) -> dict[str, sp.Expr]:
+    r"""What is left of slope and curvature where one of three classes is certain.
+
+    By theorem ``thm-vertex-collapse`` the gradient in the logits tends to
+    :math:`\sum_{j\ne v} f_j'(\infty)(e_v - e_j)` and the Hessian to :math:`\sum_{j\ne
+    v} f_j''(\infty)(e_v - e_j)(e_v - e_j)^\top`, if the certain class's own curve is
+    regular at 0.
+
+    Args:
+        true: curve of the true class over `x`.
+        other: curve of every other class over `x`.
+
+    Returns:
+        Frobenius norms: "right" and "wrong" of the Hessian where the true class, or
+        another one, is certain, "slope right" and "slope wrong" of the gradient. A
+        limit that does not exist is an interval (sympy's ``AccumBounds``).
+
+    Raises:
+        ValueError: a curve is not regular at 0.
+
+    Example:
+        >>> vertex_limits(x)                          # cross-entropy: flat, and steep
+        {'right': 0, 'wrong': 0, 'slope right': 0, 'slope wrong': sqrt(2)}
+    """
+    true, other = sp.sympify(true), sp.sympify(other)
+    for curve in (true, other):
+        ends = [_limit(x**n * sp.diff(curve, x, n), 0) for n in (1, 2)]
+        if any(end != 0 for end in ends):
+            raise ValueError(f"{curve} is not regular at 0: {ends}, expected zeros")
+    result: dict[str, sp.Expr] = {}
+    for name, order in (("", 2), ("slope ", 1)):
+        far = [_limit(sp.diff(f, x, order), sp.oo) for f in (true, other)]
+        result[f"{name}right"] = _norm([far[1], far[1]], order)
+        result[f"{name}wrong"] = _norm([far[0], far[1]], order)
+    return dict(sorted(result.items(), key=lambda pair: "slope" in pair[0]))
+
+
+def _limit(expression: sp.Expr, end: sp.Expr | int) -> sp.Expr:
+    return sp.limit(sp.expand(expression), x, end)
+
+
+def _top(value: sp.Expr) -> sp.Expr:
+    return value.max if isinstance(value, sp.AccumBounds) else value
+
+
+def _norm(weights: Sequence[sp.Expr], order: int) -> sp.Expr:
+    """Norm of the sum over two j of w d, or of w d d^T, with d = e_v - e_j."""
+    one, two = weights
+    square = one**2 + two**2 + (one + two) ** 2
+    return sp.sqrt(square if order == 1 else square + 2 * one**2 + 2 * two**2)
 
 
 # --- the cubic --------------------------------------------------------------

@@ -41,6 +41,92 @@ def test_bridge_to_the_tensor_code(k):
     )
 
 
+x, pi = symbolic.x, symbolic.pi
+THREE = sp.symbols("p:3", positive=True)
+
+
+def in_logits(expression):
+    """Derivatives of a function of p in the logits, by dp_i/dz_j = p_i (d_ij - p_j)."""
+    return [
+        sum(
+            sp.diff(expression, p) * p * (sp.Integer(p == other) - other) for p in THREE
+        )
+        for other in THREE
+    ]
+
+
+def at_vertex(expression, vertex):
+    """Limit along p_v = 1 - 2 u, the other two u."""
+    u = sp.Symbol("u", positive=True)
+    path = {p: (1 - 2 * u if j == vertex else u) for j, p in enumerate(THREE)}
+    return sp.limit(expression.subs(path, simultaneous=True), u, 0)
+
+
+CURVES = {
+    "cross-entropy": (x, 0),
+    "soft": (4 * x / 5, x / 10),
+    "Brier": ((1 - sp.exp(-x)) ** 2, sp.exp(-2 * x)),
+    "absolute": (1 - sp.exp(-x), sp.exp(-x)),
+    "logarithm squared": (x**2, 0),
+    "inverse": (sp.exp(x), 0),
+}
+
+
+@pytest.mark.parametrize("name", CURVES)
+def test_vertex_limits_are_those_of_the_chain_rule(name):
+    true, other = map(sp.sympify, CURVES[name])
+    curves = zip([true, other, other], THREE, strict=True)
+    loss = sum(f.subs(x, -sp.log(p)) for f, p in curves)
+    slope = in_logits(loss)
+    limits = symbolic.vertex_limits(true, other)
+    for vertex, side in enumerate(("right", "wrong")):
+        square = sum(at_vertex(v, vertex) ** 2 for v in slope)
+        assert limits[f"slope {side}"] == sp.sqrt(square)
+        bend = [at_vertex(w, vertex) for v in slope for w in in_logits(v)]
+        assert limits[side] == sp.sqrt(sum(v**2 for v in bend))
+
+
+def test_vertex_limits_that_do_not_exist():
+    limits = symbolic.vertex_limits(x + sp.sin(x))
+    assert limits["wrong"] == sp.AccumBounds(0, 2)
+    assert limits["slope wrong"] == sp.AccumBounds(0, 2 * sp.sqrt(2))
+    with pytest.raises(ValueError, match="not regular at 0"):
+        symbolic.vertex_limits(sp.log(x))
+
+
+def test_two_curves_that_stay_bent():
+    """Hinge-like curves: x^2 for every class leaves a matrix of rank two."""
+    limits = symbolic.vertex_limits(x**2, x**2)
+    bend = sp.Matrix([[4, -2, -2], [-2, 2, 0], [-2, 0, 2]])
+    assert limits["wrong"] == sp.sqrt(sum(v**2 for v in bend))
+
+
+@pytest.mark.parametrize("curve", [x, x**2, x * (1 - sp.exp(-x)), sp.exp(x)])
+def test_curvature_terms_by_differentiation(curve):
+    h, none = symbolic.curvature_terms(curve)
+    wanted = sp.diff(curve.subs(x, -sp.log(pi)), pi, 2)
+    assert sp.simplify(h - wanted) == 0
+    assert none == 0
+
+
+@pytest.mark.parametrize(
+    ("curves", "verdict"),
+    [
+        ((x,), True),
+        ((4 * x / 5, x / 10), False),
+        ((x * (1 - sp.exp(-x)),), True),
+        ((x * sp.sqrt(1 - sp.exp(-x)),), False),
+        (((1 - sp.exp(-x)) ** 2, sp.exp(-2 * x)), True),
+        ((0, -x * sp.exp(-x)), False),
+        ((x + sp.sin(x),), True),
+        ((-(x**2),), True),
+        ((x**2,), False),
+    ],
+)
+def test_assumption_a(curves, verdict):
+    assert symbolic.satisfies_a(*curves) is verdict
+
+
 def test_depressed_cubic():
     p, q = symbolic.depressed()
     al, be = symbolic.alpha, symbolic.beta
