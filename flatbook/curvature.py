@@ -16,8 +16,16 @@ closed form of features and logits:
 
 Networks made of affine maps, ReLU and pooling add no curvature of their own:
 their Hessian in the input, or in the weights of one layer, is exactly
-:math:`J^\top P J` with the Jacobian :math:`J` of the logits. Its trace costs one
-vector-Jacobian product per class.
+:math:`J^\top P J` with the Jacobian :math:`J` of the logits (theorem
+``thm-piecewise-affine``), known from the Gram matrix of k - 1 backward passes:
+
+===========================  =====================================================
+:func:`input_hessian_trace`  trace in the input, at every sample
+:func:`layer_hessian_traces` trace in the parameters of each layer
+:func:`input_gram`,          the Gram matrices behind them: :func:`gram_trace` and
+:func:`layer_grams`          :func:`gram_eigenvalues` for any scale of the head
+:func:`hutchinson_trace`     an estimate with its error bar, for all other networks
+===========================  =====================================================
 
 >>> phi, z = torch.ones(1, 3), torch.zeros(1, 2)
 >>> hessian_trace(phi, z).item()              # 3 * (1 - 1/2)
@@ -25,8 +33,18 @@ vector-Jacobian product per class.
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from flatbook._backwards import (
+    Estimate,
+    gram_eigenvalues,
+    gram_trace,
+    hutchinson_trace,
+    input_gram,
+    input_hessian_trace,
+    layer_grams,
+    layer_hessian_traces,
+)
 from flatbook.softmax import (
     check_features,
     check_weight,
@@ -35,37 +53,21 @@ from flatbook.softmax import (
 )
 
 __all__ = [
+    "Estimate",
     "centred_rows",
+    "gram_eigenvalues",
+    "gram_trace",
     "hessian_trace",
+    "hutchinson_trace",
+    "input_gram",
     "input_hessian_trace",
     "lambda_max",
+    "layer_grams",
     "layer_hessian_traces",
     "log_hessian_trace",
     "relative_flatness",
     "relative_sharpness",
 ]
-
-PIECEWISE_AFFINE = (
-    nn.Linear,
-    nn.Conv1d,
-    nn.Conv2d,
-    nn.Conv3d,
-    nn.BatchNorm1d,
-    nn.BatchNorm2d,
-    nn.BatchNorm3d,
-    nn.ReLU,
-    nn.LeakyReLU,
-    nn.MaxPool1d,
-    nn.MaxPool2d,
-    nn.AvgPool1d,
-    nn.AvgPool2d,
-    nn.AdaptiveAvgPool1d,
-    nn.AdaptiveAvgPool2d,
-    nn.Flatten,
-    nn.Unflatten,
-    nn.Dropout,
-    nn.Identity,
-)
 
 
 def hessian_trace(features: Tensor, logits: Tensor) -> Tensor:
@@ -181,8 +183,11 @@ def lambda_max(weight: Tensor, logits: Tensor) -> Tensor:
     shift = torch.where(torch.isfinite(shift), shift, 0.0)
     scaled = torch.nn.functional.normalize(rows, dim=2, eps=0.0).nan_to_num(0.0)
     scaled = scaled * (log_size - shift).exp()[:, :, None]
-    gram = scaled @ scaled.mT
-    top = torch.linalg.eigvalsh(gram)[:, -1].clamp_min(0)
+    # in float32 LAPACK may not converge on a graded matrix; 1 on the diagonal helps
+    # and costs one bit, because the largest eigenvalue is at least 1 (or all are 0)
+    one = torch.eye(len(weight), dtype=weight.dtype, device=weight.device)
+    gram = scaled @ scaled.mT + one
+    top = (torch.linalg.eigvalsh(gram)[:, -1] - 1).clamp_min(0)
     return top * (2 * shift[:, 0]).exp()
 
 
@@ -215,113 +220,3 @@ def check_head(weight: Tensor, features: Tensor, logits: Tensor) -> None:
             f"weight (k, d) and features (N, d) must share d, got {weight.shape[1]} "
             f"and {features.shape[1]}"
         )
-
-
-def _check_piecewise_affine(model: nn.Module) -> None:
-    """Refuse a model whose Hessian is not J^T P J."""
-    for name, module in model.named_modules():
-        if next(module.children(), None) is not None:
-            continue
-        kind = type(module).__name__
-        batch_norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
-        if module.training and (batch_norm or isinstance(module, nn.Dropout)):
-            raise ValueError(f"{name or kind}: {kind} in train mode; call model.eval()")
-        own = getattr(module, "piecewise_affine", False)
-        if not (own or isinstance(module, PIECEWISE_AFFINE)):
-            raise ValueError(
-                f"{name or kind}: {kind} is not piecewise affine, so the Hessian is "
-                "not J^T P J; use affine layers, ReLU, pooling and BatchNorm"
-            )
-
-
-def _check_input(x: Tensor) -> None:
-    if not isinstance(x, Tensor) or not x.is_floating_point():
-        got = getattr(x, "dtype", type(x).__name__)
-        raise TypeError(f"x must be a floating-point tensor (N, ...), got {got}")
-    if x.ndim < 2 or not len(x):
-        raise ValueError(f"x must have shape (N, ...), N > 0, got {tuple(x.shape)}")
-    if not torch.isfinite(x).all():
-        raise ValueError("x must be finite, got NaN or infinity")
-
-
-def _contract(logits: Tensor, products: list[Tensor]) -> Tensor:
-    r"""Trace of :math:`J^\top P J` from the k rows of J, each (N, ...)."""
-    rows = torch.stack([g.flatten(1) for g in products], 1)
-    top = logits.argmax(1)[:, None, None].expand(-1, 1, rows.shape[2])
-    from_top = rows - rows.gather(1, top)
-    p = logits.softmax(1)
-    mean = (p[:, None, :] @ from_top)[:, 0]
-    return (p * (from_top - mean[:, None]).square().sum(2)).sum(1)
-
-
-def input_hessian_trace(model: nn.Module, x: Tensor) -> Tensor:
-    r"""Exact trace of the Hessian of cross-entropy in the input, at every sample.
-
-    For piecewise-affine networks in eval mode it is :math:`\sum_j p_j
-    \|\nabla_x z_j - \sum_i p_i \nabla_x z_i\|^2`, whatever the label: one forward
-    and k backward passes, k times the memory of the input.
-
-    Args:
-        model: maps (N, ...) to logits (N, k); samples must not mix (eval mode).
-        x: (N, ...), floating point.
-
-    Returns:
-        (N,), detached.
-
-    Raises:
-        ValueError: a module of the model is not piecewise affine, or BatchNorm or
-            dropout is in train mode.
-    """
-    _check_piecewise_affine(model)
-    _check_input(x)
-    with torch.enable_grad():
-        x = x.detach().requires_grad_(True)
-        logits = model(x)
-        products = [
-            torch.autograd.grad(z.sum(), x, retain_graph=True)[0] for z in logits.mT
-        ]
-    return _contract(logits.detach(), products)
-
-
-def layer_hessian_traces(
-    model: nn.Module, x: Tensor, *, chunk_size: int = 16
-) -> dict[str, Tensor]:
-    r"""Exact trace of the Hessian in the parameters of every layer, at every sample.
-
-    Each block is :math:`J_l^\top P J_l`, as for the input. Weight and bias of a layer
-    are summed into one trace.
-
-    Args:
-        model: maps (N, ...) to logits (N, k), piecewise affine, in eval mode.
-        x: (N, ...), floating point.
-        chunk_size: samples at once; memory is chunk_size * k * parameters.
-
-    Returns:
-        Module name -> (N,), in the order of ``model.named_parameters()``.
-
-    Raises:
-        ValueError: see :func:`input_hessian_trace`.
-    """
-    _check_piecewise_affine(model)
-    _check_input(x)
-    parameters = {n: p.detach() for n, p in model.named_parameters()}
-
-    def logits_of(params: dict[str, Tensor], image: Tensor) -> tuple[Tensor, Tensor]:
-        z = torch.func.functional_call(model, params, (image[None],))[0]
-        return z, z
-
-    jacobian = torch.func.vmap(
-        torch.func.jacrev(logits_of, has_aux=True), (None, 0), chunk_size=chunk_size
-    )
-    traces: dict[str, Tensor] = {}
-    for part in x.split(chunk_size):
-        rows, logits = jacobian(parameters, part)
-        sums: dict[str, Tensor] = {}
-        for name, j in rows.items():
-            layer = name.rpartition(".")[0]
-            trace = _contract(logits, list(j.flatten(2).unbind(1)))
-            sums[layer] = sums[layer] + trace if layer in sums else trace
-        traces = {
-            n: torch.cat([traces[n], t]) if traces else t for n, t in sums.items()
-        }
-    return traces

@@ -54,12 +54,8 @@ _SMALLEST_IMAGE = 8
 
 
 class Normalise(nn.Module):
-    """Move pixels from [0, 1] to [-2, 2]: (x - 0.5) / 0.25, the same for all data.
+    """Move pixels from [0, 1] to [-2, 2]: (x - 0.5) / 0.25, the same for all data."""
 
-    `piecewise_affine` tells `flatbook.curvature` that its formulas hold here.
-    """
-
-    piecewise_affine = True
     mean: Tensor
     std: Tensor
 
@@ -75,8 +71,6 @@ class Normalise(nn.Module):
 
 class GlobalMean(nn.Module):
     """Average each channel over the image: (N, C, H, W) -> (N, C)."""
-
-    piecewise_affine = True
 
     def forward(self, x: Tensor) -> Tensor:
         """Average the two image dimensions."""

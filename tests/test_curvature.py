@@ -6,7 +6,6 @@ import math
 import mpmath as mp
 import pytest
 import torch
-from torch import nn
 
 from flatbook import curvature, softmax
 from tests.cases import generator, head, head_ids, heads
@@ -51,6 +50,17 @@ def test_lambda_max_against_the_feature_hessian(case):
         wanted = torch.linalg.eigvalsh(torch.func.hessian(loss)(phi))[-1]
         rounding = 1e-15 * weight.square().sum().item()  # of the dense matrix
         torch.testing.assert_close(value, wanted, rtol=1e-10, atol=rounding)
+
+
+@pytest.mark.parametrize("seed", [18, 22, 34, 78])
+def test_lambda_max_of_many_confident_classes_in_float32(seed):
+    """Graded matrices on which the eigenvalue solver of LAPACK may not converge."""
+    g, k = generator(seed), 2 + seed % 40
+    weight = torch.randn(k, 1 + seed % 2, generator=g)
+    logits = torch.randn(64, k, generator=g) * 10 ** (seed % 4)
+    exact = curvature.lambda_max(weight.double(), logits.double())
+    found = curvature.lambda_max(weight, logits).double()
+    torch.testing.assert_close(found, exact, rtol=1e-5, atol=1e-36)
 
 
 def test_lambda_max_of_saturated_predictions():
@@ -105,93 +115,7 @@ def test_the_chain_of_measures():
             assert (low <= high * (1 + 1e-9) + 1e-15).all()
 
 
-class Net(nn.Module):
-    """Convolutions, BatchNorm, max-pooling and a residual branch."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = nn.Sequential(nn.Conv2d(1, 3, 3, padding=1), nn.BatchNorm2d(3))
-        self.relu, self.pool = nn.ReLU(), nn.MaxPool2d(2)
-        self.second = nn.Conv2d(3, 3, 3, padding=1, bias=False)
-        self.flat = nn.Flatten()
-        self.head = nn.Linear(12, 3)
-
-    def features(self, x):
-        x = self.pool(self.relu(self.first(x)))
-        return self.flat(self.relu(x + self.second(x)))
-
-    def forward(self, x):
-        return self.head(self.features(x))
-
-
-@pytest.fixture
-def net():
-    with torch.random.fork_rng():
-        torch.manual_seed(4)
-        model = Net().double()
-        model.first[1].running_mean.normal_(0, 0.1)
-        model.first[1].running_var.uniform_(0.5, 2)
-    return model.eval()
-
-
-@pytest.fixture
-def images():
-    return torch.rand(5, 1, 4, 4, generator=generator(2), dtype=torch.float64)
-
-
-def test_input_trace_against_the_dense_hessian(net, images):
-    got = curvature.input_hessian_trace(net, images)
-    for label in (0, 2):
-        for image, value in zip(images, got, strict=True):
-
-            def loss(v, y=label):
-                z = net(v.reshape(1, 1, 4, 4))[0]
-                return z.logsumexp(0) - z[y]
-
-            h = torch.func.hessian(loss)(image.reshape(-1))
-            torch.testing.assert_close(value, h.trace(), rtol=1e-10, atol=1e-14)
-
-
-def test_layer_traces_against_dense_hessians(net, images):
-    got = curvature.layer_hessian_traces(net, images, chunk_size=2)
-    assert list(got) == ["first.0", "first.1", "second", "head"]
-    params = {n: p.detach() for n, p in net.named_parameters()}
-    for layer, values in got.items():
-        for image, value in zip(images, values, strict=True):
-            total = 0.0
-            for name in (n for n in params if n.rpartition(".")[0] == layer):
-
-                def loss(w, name=name, image=image):
-                    z = torch.func.functional_call(
-                        net,
-                        {**params, name: w.reshape(params[name].shape)},
-                        image[None],
-                    )[0]
-                    return z.logsumexp(0) - z[1]
-
-                total += torch.func.hessian(loss)(params[name].reshape(-1)).trace()
-            torch.testing.assert_close(value, total, rtol=1e-10, atol=1e-14)
-
-
-def test_the_heads_layer_trace_is_the_closed_form(net, images):
-    net.head.bias = None
-    got = curvature.layer_hessian_traces(net, images)["head"]
-    features = net.features(images).detach()
-    wanted = curvature.hessian_trace(features, net.head(features).detach())
-    torch.testing.assert_close(got, wanted, rtol=1e-12, atol=0)
-
-
-def test_networks_that_break_the_identity_are_refused(net, images):
-    with pytest.raises(ValueError, match="train mode"):
-        curvature.input_hessian_trace(net.train(), images)
-    smooth = nn.Sequential(nn.Flatten(), nn.Linear(16, 3), nn.GELU())
-    with pytest.raises(ValueError, match="GELU"):
-        curvature.input_hessian_trace(smooth.double().eval(), images)
-    with pytest.raises(ValueError, match="LayerNorm"):
-        curvature.layer_hessian_traces(nn.Sequential(nn.LayerNorm(4)), images)
-
-
-def test_bad_input_is_named(net):
+def test_bad_input_is_named():
     weight, features, logits, _ = head(4, 3, 2)
     with pytest.raises(ValueError, match="power must be 1 or 2, got 3"):
         curvature.relative_sharpness(weight, features, logits, power=3)
@@ -199,10 +123,6 @@ def test_bad_input_is_named(net):
         curvature.relative_sharpness(weight, features, logits, norm="max")
     with pytest.raises(ValueError, match="share d"):
         curvature.relative_flatness(weight[:, :1], features, logits)
-    with pytest.raises(TypeError, match="int64"):
-        curvature.input_hessian_trace(net, torch.zeros(1, 1, 4, 4).long())
-    with pytest.raises(ValueError, match="NaN"):
-        curvature.input_hessian_trace(net, torch.full((1, 1, 4, 4), torch.nan))
 
 
 def test_float32_agrees_with_float64():
