@@ -5,6 +5,7 @@ models, data and attacks stand above them, figures and sliders on top:
 
 * `softmax`, `losses`, `curvature`, `radius`, `scaling`: closed forms of the softmax
   head
+* `lipschitz`: how far features can move, bounds from above and estimates from below
 * `symbolic`: the same, derived with sympy; `paper`: as printed, to be refuted
 * `data`, `models`, `training`, `attacks`: from images to an attacked network
 * `figures`, `explorer`, `exercises`, `results`, `profiles`, `notebook`: the book
@@ -28,6 +29,7 @@ __all__ = [
     "exercises",
     "explorer",
     "figures",
+    "lipschitz",
     "losses",
     "models",
     "notebook",

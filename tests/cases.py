@@ -1,5 +1,8 @@
 """Random heads, the table of cases that the numeric tests share."""
 
+import math
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor
 
@@ -37,3 +40,9 @@ def head_ids() -> list[str]:
         f"k{w.shape[0]}-d{w.shape[1]}-n{len(f)}-w{w.abs().max():.1f}"
         for w, f, _, _ in heads()
     ]
+
+
+def dense(linear: Callable[[Tensor], Tensor], shape: Sequence[int]) -> Tensor:
+    """The matrix of a linear map of batches (N, *shape), column by column."""
+    size = math.prod(shape)
+    return linear(torch.eye(size, dtype=torch.float64).view(size, *shape)).flatten(1).mT
