@@ -18,6 +18,7 @@ import torch  # noqa: F401  (for the example above)
 from flatbook.exercises import (  # noqa: F401  (they register their checkers)
     adversarial_examples,
     cardano_radius,
+    confidence_collapse,
     intro,
     linear_model,
     softmax_hessian,
