@@ -21,6 +21,7 @@ from flatbook.exercises import (  # noqa: F401  (they register their checkers)
     confidence_collapse,
     intro,
     linear_model,
+    relative_flatness,
     softmax_hessian,
     uncanny_valley,
 )
