@@ -46,9 +46,8 @@ def _top_r(answer: object) -> None:
                 "number: let one rival take nearly everything"
             )
         if r == 1:
-            what = "class y in the first place"
-            what = f"{where}: your second number", what
-            _compare(sure, math.log(k), *what, up=True)
+            which = f"{where}: your second number"
+            _compare(sure, math.log(k), which, "class y in the first place", up=True)
 
 
 @exercise("adversarial_examples.quieter")

@@ -28,7 +28,7 @@ def wrong(z, y):
 
 @pytest.mark.random
 def test_increase_and_flip():
-    """3000 random pairs of predictions, all three parts against a count of ties."""
+    """3000 random pairs of predictions: no flip and no increase breaks parts 1 to 3."""
     for seed in range(30):
         z, after, y = pairs(seed)
         k, start = z.shape[1], losses(z, y)
@@ -59,8 +59,7 @@ def test_a_quieter_flip_exists_below_one_half():
 
 @pytest.mark.random
 def test_the_nearest_flip_has_a_loss_between_the_thresholds():
-    """500 affine models on the plane: nearest errors from the distances to all
-    rivals' half-planes; their loss is in [log 2, log k]."""
+    """500 affine models on the plane: the loss at the nearest error, found exactly."""
     g = generator(7)
     for case in range(500):
         k = 2 + case % 6
@@ -130,9 +129,12 @@ def test_where_the_logits_jump_the_nearest_error_can_have_any_loss():
 
 @pytest.mark.needed
 def test_above_one_half_no_flip_lowers_the_loss():
-    """p_y < 1/2 is needed for a quieter flip: 1000 flips from above, none."""
+    """p_y < 1/2 is needed for a quieter flip: over 500 flips from above, none."""
+    tried = 0
     for seed in range(10):
         z, after, y = pairs(3 * seed + 2)
         sure = z.softmax(1).gather(1, y[:, None])[:, 0] >= 0.5
         flip = wrong(after, y) & sure
         assert (losses(after, y)[flip] >= losses(z, y)[flip] - 1e-12).all()
+        tried += int(flip.sum())
+    assert tried > 500

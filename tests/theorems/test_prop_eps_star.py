@@ -45,8 +45,8 @@ def eps_star(rise, flip):
 
 
 @pytest.mark.random
-def test_the_four_parts():
-    """600 smooth models and balls, on grids of 801 points."""
+def test_smooth_models():
+    """600 smooth models and balls, on grids of 801 points: all three parts."""
     finite = negative = 0
     for seed in range(600):
         loss, rise, flip = measured(seed, 0.05 + 0.4 * (seed % 5) / 5)
@@ -97,12 +97,34 @@ def test_two_classes_tie_attains_it():
     assert (rise <= math.log(9 / 5) + 1e-12).all()
 
 
-@pytest.mark.needed
+@pytest.mark.boundary
 def test_without_flips_every_tolerance_is_vacuous():
     """A constant model: eps_* is infinite at every radius, at accuracy 1/k."""
     z = torch.tensor([[1.0, 0, 0]], dtype=torch.float64).expand(100, 3)
     y = torch.zeros(100, dtype=torch.int64)
     assert eps_star(0 * z[:, 0], softmax.margin(z, y) <= 0) == math.inf
+
+
+@pytest.mark.needed
+def test_where_y_is_not_predicted_the_sample_is_its_own_flip():
+    """If y is not predicted at x, eps_* is at most 0 in every ball, also for k = 2."""
+    z = torch.tensor([[0.0, 1], [0.0, 2]], dtype=torch.float64)
+    y = torch.tensor([0, 0])
+    loss = softmax.cross_entropy(z, y)
+    assert eps_star(loss - loss[0], softmax.margin(z, y) <= 0) == 0
+
+
+@pytest.mark.needed
+def test_where_the_loss_jumps_the_infimum_is_not_attained():
+    """Continuity is needed: flips right of one half only, all above the infimum."""
+    x = 0.5 + 0.5 ** torch.arange(1, 50, dtype=torch.float64)
+    z = torch.stack([0 * x, x - 0.5 + 0.1], 1)  # at one half itself: (1, 0)
+    y = torch.zeros(len(x), dtype=torch.int64)
+    rise = softmax.cross_entropy(z, y) - math.log1p(math.exp(-1))
+    infimum = math.log1p(math.exp(0.1)) - math.log1p(math.exp(-1))
+    assert (softmax.margin(z, y) < 0).all()
+    assert (rise > infimum).all()
+    assert rise.min().item() == pytest.approx(infimum, abs=1e-12)
 
 
 @pytest.mark.needed

@@ -61,8 +61,7 @@ def refined(vertices, parts):
 
 @pytest.mark.random
 def test_every_point_that_counts_has_a_nearer_one():
-    """500 random functions on boxes of 1 to 6 dimensions: a step towards x that still
-    counts, for each of 40 points that do."""
+    """500 random functions in 1 to 6 dimensions: every point has a nearer one."""
     steps = 0.5 ** torch.arange(1, 40, dtype=torch.float64)[:, None, None]
     tried = 0
     for seed in range(500):
@@ -83,7 +82,7 @@ def test_every_point_that_counts_has_a_nearer_one():
 
 @pytest.mark.random
 def test_the_closed_problem_has_a_minimiser_exactly_if_feasible():
-    """300 random polygons on an interval, in exact fractions against a fine grid."""
+    """300 random polygons in exact fractions: a nearest point where any counts."""
     empty = 0
     for seed in range(300):
         vertices = polygon(seed)
@@ -131,7 +130,7 @@ def test_the_two_distances_agree_at_a_crossing_and_differ_at_a_peak():
 
 @pytest.mark.needed
 def test_without_continuity_the_closed_problem_can_lack_a_minimiser():
-    """A loss that jumps: at least 1 right of one half, and below it there."""
+    """A loss that jumps from 0 to 1: the first point after the jump does not exist."""
 
     def g(t):
         return int(t > Fraction(1, 2))
