@@ -9,6 +9,9 @@ three times, and no version solves it. `DISPLAYS` holds the three, letter by let
 `printed_radius` evaluates one; `Ledger` keeps what is printed beside what sympy
 derives. For a radius that is right use :func:`flatbook.radius.cubic_radius`.
 
+Its cubic comes from Proposition 8, a bound on the rise of the loss that does not hold:
+`printed_rise`. For bounds that do, :func:`flatbook.radius.loss_increase_bounds`.
+
 The third derivative of cross-entropy in the logits is printed in three ways too, one
 in appendix C.2 and two in C.4, all wrong: `printed_third`. The right one is
 :func:`flatbook.softmax.third_derivative`.
@@ -23,6 +26,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import sympy as sp
+from torch import Tensor
 
 from flatbook.symbolic import eps
 
@@ -38,6 +42,7 @@ __all__ = [
     "kappa",
     "m",
     "printed_radius",
+    "printed_rise",
     "printed_third",
     "r",
 ]
@@ -140,6 +145,35 @@ def _cube_root(x: complex) -> complex:
 
 # Two of C.4: by the cases i = j and i != j, and the last line, "->"; one of C.2.
 THIRD = ("C.4 cases", "C.4 tensor", "C.2")
+
+
+def printed_rise(
+    delta: float | Tensor,
+    *,
+    k: int,
+    m: int,
+    kappa: float | Tensor,
+    lipschitz: float = 1.0,
+    r: float | Tensor = 1.0,
+) -> float | Tensor:
+    r"""The printed bound on the rise of the loss at an input distance; wrong.
+
+    Proposition 8: :math:`\frac{\delta^2}{2r^2}L^2\kappa + \frac{\delta^3}{24r^3}kmL^6`.
+
+    Args:
+        delta: distance in the input; numbers and tensors broadcast.
+        k: classes.
+        m: features.
+        kappa: relative sharpness.
+        lipschitz: Lipschitz constant L of the features.
+        r: smallest norm of the features.
+
+    Example:
+        >>> round(printed_rise(2.0, k=2, m=1, kappa=0.00908), 3)  # the truth: 9.999
+        0.685
+    """
+    step = delta / r
+    return step**2 / 2 * lipschitz**2 * kappa + step**3 / 24 * k * m * lipschitz**6
 
 
 def printed_third(

@@ -3,8 +3,8 @@ r"""How far features may move before the loss rises or the prediction flips.
 A head with rows :math:`w_j`, logits :math:`z` and true label :math:`y` gives, for a
 move of the features by at most :math:`\rho`, four upper bounds on the increase of
 cross-entropy, valid at every point and for every head. The cubic one is theorem
-``thm-loss-cubic`` of the book; the others rest on Popoviciu's inequality (1935), on
-Bennett's (1962), and on bounding the loss term by term. With
+``thm-loss-cubic`` of the book; the others, ``thm-three-bounds``, rest on Popoviciu's
+inequality (1935), on Bennett's (1962), and on bounding the loss term by term. With
 :math:`\Gamma_j = \|w_j - w_y\|`, :math:`\Gamma = \max_{a,b}\|w_a - w_b\|`,
 :math:`c = \|\nabla_\phi \ell\|`, :math:`\lambda = \lambda_{\max}(W^\top P W)`:
 
@@ -28,6 +28,8 @@ all and does not change when the head is scaled.
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from typing import overload
 
 import torch
@@ -190,15 +192,17 @@ def bound_coefficients(
         Three tensors (N,), all >= 0, for :func:`cubic_radius`.
     """
     _check(weight, logits, labels)
-    slope = _gradient_norm(weight, logits, labels)
-    cubic = _diameter(weight) ** 3 * (THIRD_CUMULANT / 6)
-    return slope, lambda_max(weight, logits) / 2, cubic.expand_as(slope)
+    head = _Head(weight, logits, labels)
+    return head.slope, head.largest / 2, head.cubic.expand_as(head.slope)
 
 
 def loss_increase_bounds(
     weight: Tensor, logits: Tensor, labels: Tensor, rho: Number
 ) -> dict[str, Tensor]:
     r"""Upper bounds on :math:`\max_{\|v\|\le\rho} \ell(\phi+v) - \ell(\phi)`.
+
+    Theorems ``thm-loss-cubic`` and ``thm-three-bounds`` of the book. ``union`` is at
+    most :math:`\log(k - 1)` above the maximum, and equal to it for two classes.
 
     Args:
         weight: (k, d), the head.
@@ -212,19 +216,79 @@ def loss_increase_bounds(
 
     Raises:
         TypeError, ValueError: shapes, labels or values out of range, named.
+
+    Example:
+        >>> W, z, y = torch.eye(2), torch.zeros(1, 2), torch.tensor([0])
+        >>> bounds = loss_increase_bounds(W, z, y, 2**0.5)  # exact: log((1+e^2)/2)
+        >>> [f"{name} {bound.item():.3f}" for name, bound in bounds.items()]
+        ['cubic 1.628', 'quadratic 1.500', 'bennett 1.434', 'union 1.434', 'best 1.434']
     """
     rho = _distance("rho", rho, weight, logits, labels)
-    c, b, a = bound_coefficients(weight, logits, labels)
-    rows = torch.linalg.vector_norm(centred_rows(weight, logits), dim=2)
-    excess = _bennett(2 * b * rho.square(), rows.amax(1) * rho)
+    head = _Head(weight, logits, labels)
     bounds = {
-        "cubic": ((a * rho + b) * rho + c) * rho,
-        "quadratic": (_diameter(weight).square() / 8 * rho + c) * rho,
-        "bennett": c * rho + excess,
-        "union": _union(weight, logits, labels, rho),
+        "cubic": ((head.cubic * rho + head.largest / 2) * rho + head.slope) * rho,
+        "quadratic": (head.diameter.square() / 8 * rho + head.slope) * rho,
+        "bennett": head.bennett(rho),
+        "union": _softplus(head.log_excess(rho)),
     }
     bounds["best"] = torch.stack(list(bounds.values())).amin(0)
     return bounds
+
+
+@dataclass(frozen=True, eq=False)
+class _Head:
+    """A checked head at N samples: what the bounds share, computed once, if at all."""
+
+    weight: Tensor
+    logits: Tensor
+    labels: Tensor
+
+    @cached_property
+    def slope(self) -> Tensor:
+        """(N,) norm of the gradient in the features."""
+        from_true = self.weight - self.weight[self.labels.long()][:, None, :]
+        slope = (self.logits.softmax(1)[:, None, :] @ from_true)[:, 0]
+        size = slope.abs().amax(1, keepdim=True)
+        unit = slope / torch.where(size > 0, size, 1.0)
+        return torch.linalg.vector_norm(unit, dim=1) * size[:, 0]
+
+    @cached_property
+    def largest(self) -> Tensor:
+        """(N,) largest curvature in the features."""
+        return lambda_max(self.weight, self.logits)
+
+    @cached_property
+    def reach(self) -> Tensor:
+        """(N,) largest distance of a row from the mean row."""
+        rows = centred_rows(self.weight, self.logits)
+        return torch.linalg.vector_norm(rows, dim=2).amax(1)
+
+    @cached_property
+    def diameter(self) -> Tensor:
+        """() largest distance of two rows."""
+        return _pair_distances(self.weight).amax()
+
+    @property
+    def cubic(self) -> Tensor:
+        """() coefficient of the cubic bound."""
+        return self.diameter**3 * (THIRD_CUMULANT / 6)
+
+    @cached_property
+    def others(self) -> tuple[Tensor, Tensor]:
+        """(N, k) log-probability (-inf at y) and distance from w_y of every row."""
+        index = self.labels.long()[:, None]
+        log_mass = self.logits.log_softmax(1).scatter(1, index, -torch.inf)
+        return log_mass, _pair_distances(self.weight)[self.labels.long()]
+
+    def bennett(self, rho: Tensor) -> Tensor:
+        """Bennett's bound at distances (N,)."""
+        excess = _bennett(self.largest * rho.square(), self.reach * rho)
+        return self.slope * rho + excess
+
+    def log_excess(self, rho: Tensor) -> Tensor:
+        r""":math:`\log \sum_{j\ne y} p_j (e^{\rho\Gamma_j} - 1)`; union's exp - 1."""
+        log_mass, gamma = self.others
+        return (log_mass + _log_expm1(rho[:, None] * gamma)).logsumexp(1)
 
 
 def _bennett(variance: Tensor, reach: Tensor) -> Tensor:
@@ -247,39 +311,9 @@ def _phi2(x: Tensor) -> Tensor:
     return torch.where(small, series, (torch.expm1(safe) - safe) / safe.square())
 
 
-def _union(weight: Tensor, logits: Tensor, labels: Tensor, rho: Tensor) -> Tensor:
-    log_mass, gamma = _others(weight, logits, labels)
-    return _softplus(_log_excess(log_mass, gamma, rho))
-
-
-def _log_excess(log_mass: Tensor, gamma: Tensor, rho: Tensor) -> Tensor:
-    r""":math:`\log \sum_{j\ne y} p_j (e^{\rho\Gamma_j} - 1)`."""
-    return (log_mass + _log_expm1(rho[:, None] * gamma)).logsumexp(1)
-
-
-def _others(weight: Tensor, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-probability (-inf for the true class) and distance from w_y of every row."""
-    index = labels.long()[:, None]
-    log_mass = logits.log_softmax(1).scatter(1, index, -torch.inf)
-    gamma = _pair_distances(weight)[labels.long()]
-    return log_mass, gamma
-
-
-def _gradient_norm(weight: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-    from_true = weight - weight[labels.long()][:, None, :]
-    slope = (logits.softmax(1)[:, None, :] @ from_true)[:, 0]
-    size = slope.abs().amax(1, keepdim=True)
-    unit = slope / torch.where(size > 0, size, 1.0)
-    return torch.linalg.vector_norm(unit, dim=1) * size[:, 0]
-
-
 def _pair_distances(weight: Tensor) -> Tensor:
     """(k, k) distances between the rows; equal rows are exactly 0 apart."""
     return torch.cdist(weight, weight, compute_mode="donot_use_mm_for_euclid_dist")
-
-
-def _diameter(weight: Tensor) -> Tensor:
-    return _pair_distances(weight).amax()
 
 
 def _softplus(x: Tensor) -> Tensor:
@@ -320,50 +354,55 @@ def loss_radius(
     if bound not in (*BOUNDS, "best"):
         raise ValueError(f"bound must be one of {(*BOUNDS, 'best')}, got {bound!r}")
     eps = _distance("eps", eps, weight, logits, labels)
-    if bound == "best":
-        radii = [loss_radius(weight, logits, labels, eps, bound=b) for b in BOUNDS]
-        return torch.stack(radii).amax(0)
-    if bound == "union":
-        return _union_radius(weight, logits, labels, eps)
-    if bound == "bennett":
-        return _bennett_radius(weight, logits, labels, eps)
-    c, b, a = bound_coefficients(weight, logits, labels)
-    if bound == "quadratic":
-        b, a = _diameter(weight).square() / 8, torch.zeros_like(a)
-    return _cubic_root(eps, c, b.expand_as(c), a)
+    head = _Head(weight, logits, labels)
+    chosen = BOUNDS if bound == "best" else (bound,)
+    return torch.stack([_RADII[name](head, eps) for name in chosen]).amax(0)
 
 
-def _union_radius(
-    weight: Tensor, logits: Tensor, labels: Tensor, eps: Tensor
-) -> Tensor:
-    log_mass, gamma = _others(weight, logits, labels)
+def _cubic_radius(head: _Head, eps: Tensor) -> Tensor:
+    return _cubic_root(eps, head.slope, head.largest / 2, head.cubic.expand_as(eps))
+
+
+def _quadratic_radius(head: _Head, eps: Tensor) -> Tensor:
+    square = (head.diameter.square() / 8).expand_as(eps)
+    return _cubic_root(eps, head.slope, square, torch.zeros_like(eps))
+
+
+def _union_radius(head: _Head, eps: Tensor) -> Tensor:
+    log_mass, gamma = head.others
     target = _log_expm1(eps)
     reach = _softplus(target[:, None] - log_mass)  # where one class alone spends eps
     upper = torch.where(gamma > 0, reach / gamma, torch.inf).amin(1)
-    return _bisect(lambda rho: _log_excess(log_mass, gamma, rho) <= target, upper)
+    return _bisect(lambda rho: head.log_excess(rho) <= target, upper)
 
 
-def _bennett_radius(
-    weight: Tensor, logits: Tensor, labels: Tensor, eps: Tensor
-) -> Tensor:
-    c, b, _ = bound_coefficients(weight, logits, labels)
-    reach = torch.linalg.vector_norm(centred_rows(weight, logits), dim=2).amax(1)
+def _bennett_radius(head: _Head, eps: Tensor) -> Tensor:
+    largest, reach = head.largest, head.reach
 
     def holds(rho: Tensor) -> Tensor:
-        return c * rho + _bennett(2 * b * rho.square(), reach * rho) <= eps
+        return head.bennett(rho) <= eps
 
-    # its two-point law has mass 2b / (2b + reach^2) at the upper end for every rho, so
+    # its two-point law has mass V / (V + h^2) at the upper end for every rho, so
     # reach * rho <= eps - log(mass), and no more than the rounded-up variance allows
-    rare = torch.logaddexp(torch.zeros_like(b), 2 * reach.log() - (2 * b).log())
-    rare = rare.clamp_max(-2 * math.log(torch.finfo(b.dtype).tiny)) + eps
+    rare = _softplus(2 * reach.log() - largest.log())
+    rare = rare.clamp_max(-2 * math.log(torch.finfo(eps.dtype).tiny)) + eps
     ends = torch.where(reach > 0, 2 * rare / reach, torch.inf)
-    upper = torch.minimum(_cubic_root(eps, c, b, torch.zeros_like(b)), ends)
+    taylor = _cubic_root(eps, head.slope, largest / 2, torch.zeros_like(eps))
+    upper = torch.minimum(taylor, ends)
     for _ in range(64):  # the bound grows at least linearly: a few doublings
         low = holds(upper)
         if not low.any():
             break
         upper = torch.where(low, 2 * upper, upper)
     return _bisect(holds, upper)
+
+
+_RADII = {
+    "cubic": _cubic_radius,
+    "quadratic": _quadratic_radius,
+    "bennett": _bennett_radius,
+    "union": _union_radius,
+}
 
 
 def _bisect(holds: Callable[[Tensor], Tensor], upper: Tensor) -> Tensor:

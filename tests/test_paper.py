@@ -131,3 +131,14 @@ def test_ledger():
     table = ledger._repr_latex_()
     assert table.count(r"\mathbf") == 2
     assert r"x^{3}" in table
+
+
+def test_printed_rise_is_the_cubic_that_is_solved():
+    for row, _, _ in ROWS:
+        given = named(row)
+        eps = given.pop("eps")
+        k, m, big, r, kappa = (given[n] for n in ("k", "m", "lipschitz", "r", "kappa"))
+        root = radius.cubic_radius(eps, 0, kappa / 2, k * m * big**3 / 24)
+        rise = paper.printed_rise(root * r / big, **given)
+        assert rise == pytest.approx(eps, rel=1e-12)
+        assert paper.printed_rise(0.0, **given) == 0

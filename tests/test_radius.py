@@ -9,6 +9,7 @@ from torch import Tensor
 
 from flatbook import radius, softmax
 from tests.cases import generator, head, head_ids, heads
+from tests.maximum import exact_increase
 
 
 def root(eps: float, c: float, b: float, a: float) -> mp.mpf:
@@ -111,35 +112,13 @@ def test_cubic_radius_names_bad_input(values, error, message):
         radius.cubic_radius(*values)
 
 
-def increase(weight, logits, labels, rho: Tensor, *, starts: int = 5) -> Tensor:
-    """Exact increase of the loss, from below: ascend from many starts.
-
-    Critical points satisfy v = rho g(v)/|g(v)|, and iterating that never descends.
-    """
-    n, k = logits.shape
-    g = generator(0)
-    random = torch.randn(starts, weight.shape[1], generator=g, dtype=weight.dtype)
-    best = torch.full((n,), -torch.inf, dtype=weight.dtype)
-    base = softmax.cross_entropy(logits, labels)
-    for j in range(k + starts):
-        v = (weight[j] - weight[labels]) if j < k else random[j - k].expand(n, -1)
-        for _ in range(25):
-            length = torch.linalg.vector_norm(v, dim=1, keepdim=True)
-            v = rho[:, None] * torch.where(length > 0, v / length, 0.0)
-            z = logits + v @ weight.T
-            now = softmax.cross_entropy(z, labels) - base
-            best = torch.maximum(best, now)
-            v = z.softmax(1) @ weight - weight[labels]
-    return best
-
-
 @pytest.mark.parametrize("case", heads(), ids=head_ids())
 @pytest.mark.parametrize("distance", [1e-6, 0.3, 5.0])
 def test_bounds_hold_against_the_exact_increase(case, distance):
     weight, _, logits, labels = case
     rho = torch.full((len(logits),), distance, dtype=weight.dtype)
     bounds = radius.loss_increase_bounds(weight, logits, labels, rho)
-    exact = increase(weight, logits, labels, rho)
+    exact = exact_increase(weight, logits, labels, rho)
     for name, bound in bounds.items():
         assert bound.shape == labels.shape
         assert (exact <= bound * (1 + 1e-9) + 1e-13).all(), name
@@ -152,7 +131,7 @@ def test_union_is_exact_for_two_classes_and_close_for_more():
         weight, _, logits, labels = head(60, k, 5, seed=k)
         rho = torch.rand(60, generator=generator(k), dtype=torch.float64) * 3
         union = radius.loss_increase_bounds(weight, logits, labels, rho)["union"]
-        gap = union - increase(weight, logits, labels, rho)
+        gap = union - exact_increase(weight, logits, labels, rho)
         assert gap.max() <= math.log(k - 1) + 1e-10
 
 

@@ -19,11 +19,15 @@ from flatbook.exercises import (  # noqa: F401  (they register their checkers)
     adversarial_examples,
     cardano_radius,
     confidence_collapse,
+    curvature_backwards,
     intro,
     linear_model,
+    loss_bound,
     relative_flatness,
     softmax_hessian,
+    third_derivative,
     uncanny_valley,
+    what_flatness_guarantees,
 )
 from flatbook.exercises._framework import Verdict, check, names
 
