@@ -20,6 +20,7 @@ from flatbook.exercises import (  # noqa: F401  (they register their checkers)
     cardano_radius,
     confidence_collapse,
     curvature_backwards,
+    input_to_features,
     intro,
     linear_model,
     loss_bound,
