@@ -496,8 +496,9 @@ def certified_radius(
     r"""Input distance within which the prediction cannot change.
 
     The loss certificates use :math:`\epsilon = \log 2 - \ell`: while the loss stays
-    below :math:`\log 2` the true class holds more than half of the probability. The
-    result is rounded down.
+    below :math:`\log 2` the true class holds more than half of the probability. None
+    of them exceeds the flip radius, so this one is also the best; it caps the others
+    against rounding, and the result is rounded down by more than its own error.
 
     Args:
         weight: (k, d), the head.
@@ -506,8 +507,8 @@ def certified_radius(
         lipschitz: upper bound on the Lipschitz constant of the features around each
             input, > 0, a number or (N,). An estimate from below gives an estimate,
             not a certificate.
-        bound: one of :data:`BOUNDS`, ``"flip"`` (exact in feature space) or
-            ``"best"``, the largest of them all.
+        bound: one of :data:`BOUNDS`, or ``"flip"``, exact in feature space, which
+            ``"best"`` is another name for.
 
     Returns:
         (N,), 0 where nothing can be certified.
@@ -522,11 +523,12 @@ def certified_radius(
     if (constant == 0).any():
         raise ValueError("lipschitz must be > 0, got 0")
     radius = flip_radius(weight, logits, labels)
-    if bound != "flip":
+    if bound in BOUNDS:
         eps = (math.log(2) - cross_entropy(logits, labels)).clamp_min(0)
         by_loss = loss_radius(weight, logits, labels, eps, bound=bound)
-        radius = torch.maximum(by_loss, radius) if bound == "best" else by_loss
-    return radius / constant * (1 - 16 * torch.finfo(logits.dtype).eps)
+        radius = torch.minimum(by_loss, radius)  # the rounding of eps cannot pass it
+    down = (weight.shape[1] + 16) * torch.finfo(logits.dtype).eps
+    return radius / constant * (1 - down)
 
 
 def _check(weight: Tensor, logits: Tensor, labels: Tensor) -> None:

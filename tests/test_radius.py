@@ -258,6 +258,25 @@ def test_flatness_bounds_the_flip_radius(measure):
             torch.testing.assert_close(bound, exact, rtol=1e-10, atol=0)
 
 
+@pytest.mark.parametrize("d", [1, 64, 512])
+def test_certificates_hold_in_float32_next_to_a_tie(d):
+    """The truth is taken in float64, of the very same float32 head and logits."""
+    for seed in range(10):
+        g, k = generator(seed), 2 + seed % 20
+        weight = torch.randn(k, d, generator=g)
+        logits = torch.randn(64, k, generator=g) * 10 ** (seed % 5 - 2)
+        top = logits.topk(2, 1)
+        below = top.values[:, :1] * (1 - 10 ** -torch.linspace(0.5, 7, 64)[:, None])
+        logits = logits.scatter(1, top.indices[:, 1:], below)
+        labels = logits.argmax(1)
+        truth = radius.flip_radius(weight.double(), logits.double(), labels)
+        for bound in (*radius.BOUNDS, "flip"):
+            got = radius.certified_radius(
+                weight, logits, labels, lipschitz=1.0, bound=bound
+            )
+            assert (got.double() <= truth).all()
+
+
 def test_certified_radius():
     weight, _, logits, _ = head(100, 5, 4, seed=30, scale=2)
     labels = logits.argmax(1)
