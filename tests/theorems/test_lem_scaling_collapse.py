@@ -146,7 +146,7 @@ def test_without_a_power_of_the_hessian():
 
 @pytest.mark.needed
 def test_a_correct_prediction_is_needed():
-    """Misclassified, the whole Hessian grows like the scale, and its trace is zero."""
+    """Misclassified, the whole Hessian grows like the scale; its trace vanishes."""
     for alpha in (20.0, 100.0, 500.0):
         w = torch.tensor([1.0, 1.0, alpha], dtype=torch.float64)
         H = hessian(lambda w: softplus(w[2] * torch.relu(w[1] * torch.relu(w[0]))))(w)

@@ -40,8 +40,8 @@ def two_classes(seed):
 
 @pytest.mark.random
 @pytest.mark.parametrize("seed", range(10))
-def test_a_grid_search_finds_the_peak(seed):
-    """500 two-class heads with powers from 0.2 to 4: a grid search finds the peak."""
+def test_up_to_the_peak_then_down(seed):
+    """500 two-class heads, powers from 0.2 to 4: up to the peak, then down."""
     for case in range(50):
         weight, features, logits, q = two_classes(1000 * seed + case)
         s_star = peak(q) / (logits[0, 0] - logits[0, 1]).abs().item()
@@ -64,7 +64,7 @@ def test_ties_never_flatten():
 
 @pytest.mark.symbolic
 def test_slope_of_the_logarithm():
-    """sympy's derivative of the trace gives the equation of the peak."""
+    """The derivative of the logarithm, by sympy, gives the equation of the peak."""
     s, m, q = sp.symbols("s m q", positive=True)
     z = symbolic.logits(2)
     at = {z[0]: s * m, z[1]: 0}
@@ -76,7 +76,7 @@ def test_slope_of_the_logarithm():
 
 @pytest.mark.boundary
 def test_the_numbers_on_the_page():
-    """The equation holds to forty digits; the hand example's eighths are right."""
+    """The peaks in forty digits, and the fractions of the example by hand."""
     with mp.workdps(40):
         for q, digits in ((1, "1.543404638"), (2, "2.399357280")):
             x = mp.findroot(lambda x, q=q: x * mp.tanh(x / 2) - q, 2)
