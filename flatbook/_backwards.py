@@ -28,6 +28,7 @@ from flatbook._affine import (
     gradient,
     substituted,
 )
+from flatbook._spectrum import eigenvalues
 
 __all__ = [
     "Estimate",
@@ -77,7 +78,7 @@ def gram_eigenvalues(gram: Tensor, logits: Tensor) -> Tensor:
         logits: (N, k).
 
     Returns:
-        (N, k), ascending; the first is 0 up to rounding.
+        (N, k), ascending, at least 0; the first is 0 up to rounding.
 
     Raises:
         ValueError: the shapes do not fit.
@@ -87,7 +88,7 @@ def gram_eigenvalues(gram: Tensor, logits: Tensor) -> Tensor:
     centred = gram - mean[:, :, None] - mean[:, None, :]
     centred = centred + (mean * p).sum(1)[:, None, None]
     root = p.sqrt()
-    return torch.linalg.eigvalsh(root[:, :, None] * centred * root[:, None, :])
+    return eigenvalues(root[:, :, None] * centred * root[:, None, :])
 
 
 def input_gram(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:

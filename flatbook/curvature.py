@@ -45,6 +45,7 @@ from flatbook._backwards import (
     layer_grams,
     layer_hessian_traces,
 )
+from flatbook._spectrum import eigenvalues
 from flatbook.softmax import (
     check_features,
     check_weight,
@@ -183,11 +184,7 @@ def lambda_max(weight: Tensor, logits: Tensor) -> Tensor:
     shift = torch.where(torch.isfinite(shift), shift, 0.0)
     scaled = torch.nn.functional.normalize(rows, dim=2, eps=0.0).nan_to_num(0.0)
     scaled = scaled * (log_size - shift).exp()[:, :, None]
-    # in float32 LAPACK may not converge on a graded matrix; 1 on the diagonal helps
-    # and costs one bit, because the largest eigenvalue is at least 1 (or all are 0)
-    one = torch.eye(len(weight), dtype=weight.dtype, device=weight.device)
-    gram = scaled @ scaled.mT + one
-    top = (torch.linalg.eigvalsh(gram)[:, -1] - 1).clamp_min(0)
+    top = eigenvalues(scaled @ scaled.mT)[:, -1]
     return top * (2 * shift[:, 0]).exp()
 
 
