@@ -184,7 +184,7 @@ def expect_expression(found: object, expected: "sympy.Expr") -> None:
 
     try:
         got = sympy.sympify(found)
-    except (sympy.SympifyError, TypeError, SyntaxError):
+    except (sympy.SympifyError, TypeError, ValueError, SyntaxError):
         got = None
     if not isinstance(got, sympy.Expr):
         wrong(f"the answer should be an expression, yours is of type {_kind(found)}")

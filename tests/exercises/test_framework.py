@@ -175,6 +175,7 @@ a, b = sympy.symbols("a b")
         (a + b, "not equal"),
         ("a +", "should be an expression, yours is of type str"),
         (None, "should be an expression"),
+        (torch.ones(2), "should be an expression, yours is of type Tensor"),
     ],
 )
 def test_expect_expression_says_what_is_wrong(found, message):
