@@ -54,7 +54,7 @@ def head_trace() -> tuple[Job, Job]:
 
 
 def input_trace() -> tuple[Job, Job]:
-    """Dense input Hessian of 4 digits by torch.func, against 10 products for 64."""
+    """Dense input Hessian of 4 digits by torch.func, against 9 products for 64."""
     model = models.build("resnet18", 10, width=0.125, in_channels=1, image_size=8)
     model.eval().requires_grad_(False)
     x = torch.rand(64, 1, 8, 8, generator=torch.Generator().manual_seed(1))
