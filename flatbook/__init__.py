@@ -8,6 +8,7 @@ models, data and attacks stand above them, figures and sliders on top:
 * `lipschitz`: how far features can move, bounds from above and estimates from below
 * `symbolic`: the same, derived with sympy; `paper`: as printed, to be refuted
 * `data`, `models`, `training`, `attacks`: from images to an attacked network
+* `experiments`: the paper's, each a module, from networks to a result card
 * `figures`, `explorer`, `exercises`, `results`, `profiles`, `notebook`: the book
 
 Modules load on first use, so that ``import flatbook`` costs nothing beyond torch:
@@ -27,6 +28,7 @@ __all__ = [
     "curvature",
     "data",
     "exercises",
+    "experiments",
     "explorer",
     "figures",
     "lipschitz",

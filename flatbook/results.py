@@ -44,12 +44,15 @@ from flatbook import profiles
 __all__ = [
     "Card",
     "collect",
+    "commit",
     "describe",
     "digest",
     "file_hash",
+    "peak_memory_mb",
     "read",
     "summary",
     "write",
+    "write_whole",
 ]
 
 Values = Mapping[str, Mapping[str, float]]
@@ -176,11 +179,11 @@ def collect(
         settings=settings,
         values=values,
         command=command or " ".join(["python", *sys.argv]),
-        commit=_commit(),
+        commit=commit(),
         versions=_versions(),
         device=_device_name(torch.device(device)),
         wall_seconds=round(wall_seconds, 1),
-        peak_memory_mb=round(_peak_memory_mb(torch.device(device)), 1),
+        peak_memory_mb=round(peak_memory_mb(torch.device(device)), 1),
         input_hashes=dict(inputs or {}),
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
     )
@@ -188,9 +191,18 @@ def collect(
 
 def write(path: str | Path, card: Card) -> None:
     """Write a card as sorted JSON, whole or not at all."""
-    path = Path(path)
     content = dataclasses.asdict(card) | {"digest": card.digest}
     text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n"
+    write_whole(path, text)
+
+
+def write_whole(path: str | Path, text: str) -> None:
+    """Write a text file, whole or not at all; missing folders are made.
+
+    Raises:
+        OSError: the folder cannot be written; an old file stays as it was.
+    """
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -321,7 +333,8 @@ def _difference(there: Mapping[str, object], here: Mapping[str, object]) -> str:
     )
 
 
-def _commit() -> str:
+def commit() -> str:
+    """Commit of the code, with ``-dirty`` if files had changed; or "unknown"."""
     command = ["git", "describe", "--always", "--abbrev=12", "--dirty", "--exclude=*"]
     try:
         return subprocess.run(
@@ -352,7 +365,8 @@ def _device_name(device: torch.device) -> str:
     return f"{platform.machine() or 'cpu'} ({cores})"
 
 
-def _peak_memory_mb(device: torch.device) -> float:
+def peak_memory_mb(device: torch.device) -> float:
+    """Largest memory so far, of the GPU or (on a processor) of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     try:

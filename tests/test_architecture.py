@@ -27,7 +27,7 @@ ALLOWED = {
     **dict.fromkeys(NETWORKS, NUMERIC | NETWORKS),
     **dict.fromkeys(RUNS, NUMERIC | NETWORKS | RUNS),
     "experiments": NUMERIC | NETWORKS | RUNS | SUPPORT | {"experiments"},
-    **dict.fromkeys(DRAWING, NUMERIC | SUPPORT | DRAWING),
+    **dict.fromkeys(DRAWING, NUMERIC | SUPPORT | DRAWING | {"experiments"}),
 }
 HEAVY = (
     *("sklearn", "torchvision", "matplotlib", "sympy", "IPython", "ipywidgets"),

@@ -1,5 +1,8 @@
 """Pictures of results in one style; nothing here computes anything about a model.
 
+The functions here draw numbers of any kind. A module below, such as
+`flatbook.figures.loss_geometry`, draws the results of the experiment of its name.
+
 Every function returns a matplotlib figure that shows itself as the last value of a
 cell, with or without pyplot. Figures are made without pyplot, so none stays open.
 Colours are those of Okabe and Ito (https://jfly.uni-koeln.de/color/); lines differ in
@@ -25,10 +28,12 @@ from numpy.typing import ArrayLike
 __all__ = [
     "COLORS",
     "LINES",
+    "WIDTH",
     "BookFigure",
     "curves",
     "heatmap",
     "image_row",
+    "in_style",
     "trajectory",
     "use_style",
 ]
@@ -36,9 +41,9 @@ __all__ = [
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 LINES = ("-", (0, (5, 2)), (0, (1, 1.5)), (0, (6, 2, 1.5, 2)), (0, (9, 3)), "-.")
 
-_WIDTH = 7.0
+WIDTH = 7.0
 _STYLE: dict[str, Any] = {
-    "figure.figsize": (_WIDTH, 3.6),
+    "figure.figsize": (WIDTH, 3.6),
     "figure.dpi": 150,
     "figure.facecolor": "white",
     "figure.constrained_layout.use": True,
@@ -90,7 +95,7 @@ def use_style() -> None:
     mpl.rcParams.update(_STYLE)
 
 
-def _in_style(draw: Callable[P, BookFigure]) -> Callable[P, BookFigure]:
+def in_style(draw: Callable[P, BookFigure]) -> Callable[P, BookFigure]:
     """The style of the book for one figure, whatever is set outside."""
 
     @wraps(draw)
@@ -101,7 +106,7 @@ def _in_style(draw: Callable[P, BookFigure]) -> Callable[P, BookFigure]:
     return styled
 
 
-@_in_style
+@in_style
 def curves(
     lines: Mapping[str, tuple[ArrayLike, ArrayLike]],
     *,
@@ -135,7 +140,7 @@ def curves(
     return figure
 
 
-@_in_style
+@in_style
 def trajectory(
     panels: Mapping[str, Mapping[str, ArrayLike]],
     *,
@@ -160,7 +165,7 @@ def trajectory(
     unknown = sorted(set(log) - set(panels))
     if unknown or not panels:
         raise ValueError(f"log names no panel: {unknown}; panels: {list(panels)}")
-    figure = BookFigure(figsize=(_WIDTH, 2.9 if len(panels) > 1 else 3.6))
+    figure = BookFigure(figsize=(WIDTH, 2.9 if len(panels) > 1 else 3.6))
     grid = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, (label, lines) in zip(grid, panels.items(), strict=True):
         _check_count(lines)
@@ -171,7 +176,7 @@ def trajectory(
     return figure
 
 
-@_in_style
+@in_style
 def image_row(
     images: ArrayLike | Sequence[ArrayLike],
     titles: Sequence[str] = (),
@@ -199,7 +204,7 @@ def image_row(
         "interpolation": "nearest",
     }
     look |= {"vmin": -largest if signed else 0.0, "vmax": largest if signed else 1.0}
-    side = min(1.5, _WIDTH / len(arrays))
+    side = min(1.5, WIDTH / len(arrays))
     size = (side * len(arrays) + (0.8 if signed else 0), side + 0.3)
     figure = BookFigure(figsize=size)
     grid = figure.subplots(1, len(arrays), squeeze=False)[0]
@@ -213,7 +218,7 @@ def image_row(
     return figure
 
 
-@_in_style
+@in_style
 def heatmap(
     matrix: ArrayLike,
     labels: Sequence[str] | tuple[Sequence[str], Sequence[str]] = (),

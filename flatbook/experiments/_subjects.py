@@ -1,0 +1,145 @@
+"""What an experiment is made on: images, a network and how it is trained."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+
+from flatbook import data, models, profiles, results, training
+from flatbook.data import Dataset
+from flatbook.models import Model
+
+_DIGITS_EPOCHS = {"mlp": 20, "vgg11_bn": 8, "densenet121": 8}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The networks of an experiment, one for each seed.
+
+    A seed chooses the initial weights, the order of the images and their
+    augmentation; the images themselves stay the same.
+
+    Attributes:
+        model: one of `flatbook.models.NAMES`.
+        width: factor on its channels.
+        data: one of `flatbook.data.NAMES`.
+        limit: images per class, in the training and in the test set; None for all.
+        recipe: how it is trained (with seed 0).
+    """
+
+    model: str
+    width: float
+    data: str
+    limit: int | None
+    recipe: training.Recipe
+
+    def settings(self) -> dict[str, object]:
+        """All of it as JSON values, for a result card."""
+        return asdict(self)
+
+    def load(
+        self, *, root: str | Path | None = None, download: bool = False
+    ) -> Dataset:
+        """The images; see `flatbook.data.load` for the arguments and errors."""
+        if self.data == "digits":
+            return data.digits()
+        return data.load(self.data, root=root, download=download, limit=self.limit)
+
+    def build(self, dataset: Dataset, seed: int) -> Model:
+        """The network before training."""
+        network = models.build(
+            self.model,
+            dataset.num_classes,
+            width=self.width,
+            in_channels=dataset.in_channels,
+            image_size=dataset.image_size,
+        )
+        return models.reinitialise(network, seed)
+
+    def train(
+        self,
+        dataset: Dataset,
+        seed: int,
+        *,
+        changes: Mapping[str, object] | None = None,
+        device: str | torch.device = "cpu",
+        folder: str | Path | None = None,
+        progress: bool = False,
+    ) -> Model:
+        """The network of a seed, trained or read from its checkpoint.
+
+        Args:
+            dataset: what `load` returned.
+            seed: at least 0.
+            changes: fields of the recipe that differ, for example
+                ``{"label_smoothing": 0.1}``.
+            device: where it is trained and stays.
+            folder: where checkpoints are kept; None keeps none. Training that was
+                interrupted goes on from its last epoch.
+            progress: show a bar on the standard error.
+
+        Returns:
+            The network in evaluation mode.
+
+        Raises:
+            TypeError: if the recipe has no such field.
+            ValueError: if a checkpoint is damaged or of other images; see
+                `flatbook.training.train`.
+        """
+        recipe = replace(self.recipe, seed=seed, **(changes or {}))  # type: ignore[arg-type]
+        network = self.build(dataset, seed).to(device)
+        path = None
+        if folder is not None:
+            key = results.digest(
+                self.settings() | {"recipe": asdict(recipe), "data": dataset.sha256}
+            )
+            path = Path(folder) / f"{self.model}-{dataset.name}-{key}-{seed}.pt"
+        training.train(network, dataset, recipe, checkpoint=path, progress=progress)
+        return network.eval()
+
+
+def subject(
+    model: str = "resnet18", *, profile: str = "cpu", data: str | None = None
+) -> Subject:
+    """Network, images and recipe of a profile.
+
+    ============  ===========================  ==================================
+    profile       digits                       CIFAR-10, CIFAR-100, a folder
+    ============  ===========================  ==================================
+    ``cpu``       an eighth of the width       a quarter of the width, 1,000
+                                               images per class, 12 epochs
+    ``t4``        the same                     full width, `training.FAST`
+    ``full``      the same                     full width, `training.PAPER`
+    ============  ===========================  ==================================
+
+    Args:
+        model: one of `flatbook.models.NAMES`.
+        profile: one of `flatbook.profiles.NAMES`.
+        data: one of `flatbook.data.NAMES`; by default digits for ``cpu`` and CIFAR-10
+            for the others.
+
+    Raises:
+        ValueError: if a name is unknown.
+
+    >>> subject("vgg11_bn").recipe.epochs
+    8
+    """
+    for what, name, known in (
+        ("model", model, models.NAMES),
+        ("profile", profile, profiles.NAMES),
+    ):
+        if name not in known:
+            raise ValueError(f"{what} must be one of {', '.join(known)}, got {name!r}")
+    data = data or ("digits" if profile == "cpu" else "cifar10")
+    if data == "digits":
+        epochs = _DIGITS_EPOCHS.get(model, 6)
+        width = 1.0 if model == "mlp" else 0.125
+        return Subject(
+            model, width, data, None, training.Recipe(epochs, batch_size=128)
+        )
+    if profile == "cpu":
+        recipe = replace(training.FAST, epochs=12, batch_size=128, lr=0.1)
+        return Subject(model, 0.25, data, 1000, recipe)
+    recipe = training.FAST if profile == "t4" else training.PAPER
+    return Subject(model, 1.0, data, None, recipe)

@@ -1,0 +1,1 @@
+"""Are robust networks flat?"""

@@ -1,0 +1,1 @@
+"""Does sharpness give an attack away?"""

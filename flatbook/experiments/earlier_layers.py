@@ -1,0 +1,1 @@
+"""Do the other layers see the same?"""

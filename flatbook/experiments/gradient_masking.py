@@ -1,0 +1,1 @@
+"""Why does scaling stop an attack?"""

@@ -1,0 +1,1 @@
+"""How does the loss rise on the way to an attack?"""
