@@ -2,7 +2,14 @@
 
 import math
 
-__all__ = ["integer", "number", "positive"]
+__all__ = ["choice", "integer", "number", "positive"]
+
+
+def choice(name: str, value: object, allowed: tuple[object, ...]) -> None:
+    """Refuse anything but one of the values allowed, 1 for True included."""
+    if type(value) is not type(allowed[0]) or value not in allowed:
+        names = ", ".join(map(str, allowed))
+        raise ValueError(f"{name} must be one of {names}, got {value!r}")
 
 
 def integer(name: str, value: int, low: int) -> None:

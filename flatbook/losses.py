@@ -29,11 +29,12 @@ from torch import Tensor
 
 from flatbook import _checks
 from flatbook.softmax import (
+    _cross_entropy,
+    _log_odds,
     check_labels,
     check_logits,
     covariance,
     cross_entropy,
-    log_odds,
     one_minus,
 )
 
@@ -183,9 +184,15 @@ def focal(logits: Tensor, labels: Tensor, *, gamma: float) -> Tensor:
         >>> focal(z, y, gamma=2.0).item() * 4                # log 2
         0.693147...
     """
+    check_labels(logits, labels)
     _checks.number("gamma", gamma)
-    loss = cross_entropy(logits, labels)
-    log_doubt = log_odds(logits, labels) - loss  # log(1 - p_y)
+    return _focal(logits, labels, gamma=gamma)
+
+
+def _focal(logits: Tensor, labels: Tensor, *, gamma: float) -> Tensor:
+    """Without checks, for training."""
+    loss = _cross_entropy(logits, labels)
+    log_doubt = _log_odds(logits, labels) - loss  # log(1 - p_y)
     return (gamma * log_doubt).exp() * loss
 
 
@@ -235,7 +242,13 @@ def brier(logits: Tensor, labels: Tensor) -> Tensor:
     Returns:
         (N,) in [0, 2].
     """
-    doubt = -torch.expm1(-cross_entropy(logits, labels))
+    check_labels(logits, labels)
+    return _brier(logits, labels)
+
+
+def _brier(logits: Tensor, labels: Tensor) -> Tensor:
+    """Without checks, for training."""
+    doubt = -torch.expm1(-_cross_entropy(logits, labels))
     others = logits.softmax(1).scatter(1, labels.long()[:, None], 0.0)
     return doubt.square() + others.square().sum(1)
 
@@ -299,6 +312,11 @@ def squared_error(logits: Tensor, labels: Tensor) -> Tensor:
         (N,), at least 0.
     """
     check_labels(logits, labels)
+    return _squared_error(logits, labels)
+
+
+def _squared_error(logits: Tensor, labels: Tensor) -> Tensor:
+    """Without checks, for training."""
     one_hot = torch.zeros_like(logits).scatter(1, labels.long()[:, None], 1.0)
     return (logits - one_hot).square().sum(1) / 2
 

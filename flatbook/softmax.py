@@ -277,9 +277,14 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
         >>> cross_entropy(torch.tensor([[60.0, 0.0]]), y).item()
         8.75651...e-27
     """
+    check_labels(logits, labels)
+    return _cross_entropy(logits, labels)
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     # What the threshold cuts off, e^-40, is below rounding. Unlike that of logaddexp,
     # the second derivative of softplus is finite at every gap.
-    return softplus(log_odds(logits, labels), threshold=40.0)
+    return softplus(_log_odds(logits, labels), threshold=40.0)
 
 
 def margin(logits: Tensor, labels: Tensor) -> Tensor:

@@ -1,15 +1,20 @@
 """One training loop: stochastic gradient descent with a cosine schedule.
 
-The loss is the mean cross-entropy of a batch, with optional label smoothing; the
-step size falls from `lr` to zero along half a cosine, step by step; momentum is
-Nesterov's. Weight decay acts on all parameters. This is the recipe of wide residual
-networks (Zagoruyko and Komodakis, 2016) with the schedule of Loshchilov and Hutter
-(SGDR, 2017).
+The loss is the mean over a batch of one of `LOSSES`, by default cross-entropy; the
+step size falls from `lr` to zero along half a cosine, step by step, after an optional
+linear rise; momentum is Nesterov's. Weight decay acts on all parameters. This is the
+recipe of wide residual networks (Zagoruyko and Komodakis, 2016) with the schedule of
+Loshchilov and Hutter (SGDR, 2017).
 
-All randomness (order of the images, augmentation) comes from one generator, which a
-checkpoint stores with the weights and the state of the descent: on a CPU an
-interrupted run resumes to the same weights, bit for bit. Checkpoints hold tensors and
-plain values only and are read with `weights_only=True`; nothing in them is executed.
+With an `Adversary` each batch is attacked before the step (Madry et al., Towards deep
+learning models resistant to adversarial attacks, 2018). With `half` the passes run in
+16 bits, the weights stay in 32 (Micikevicius et al., Mixed precision training, 2018).
+
+All randomness (order of the images, augmentation, start of the attacks) comes from
+one generator, which a checkpoint stores with the weights and the state of the
+descent: on a CPU an interrupted run resumes to the same weights, bit for bit.
+Checkpoints hold tensors and plain values only and are read with `weights_only=True`;
+nothing in them is executed.
 
 >>> from flatbook import data, models
 >>> digits = data.digits()
@@ -19,36 +24,83 @@ plain values only and are read with `weights_only=True`; nothing in them is exec
 True
 """
 
-import hashlib
 import math
-import os
 import sys
 import time
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, pad
 
-from flatbook import __version__, _checks
+from flatbook import __version__, _checkpoint, _checks, attacks, losses, softmax
 from flatbook.data import Dataset
 from flatbook.models import check_model, evaluating
 
 __all__ = [
+    "FAST",
+    "LOSSES",
+    "PAPER",
+    "Adversary",
     "History",
     "Recipe",
     "accuracy",
+    "half_dtype",
     "load_checkpoint",
     "save_checkpoint",
     "train",
 ]
 
-_FORMAT = "flatbook checkpoint 1"
+# Without checks of the logits, which would make a GPU wait at every step.
+LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = MappingProxyType(
+    {
+        "cross_entropy": softmax._cross_entropy,
+        "focal": partial(losses._focal, gamma=2.0),
+        "brier": losses._brier,
+        "squared_error": losses._squared_error,
+    }
+)
+"""Per-sample losses of (logits (N, k), labels (N,)), by name; `flatbook.losses` has
+them with checks and formulas. The focal loss has gamma = 2."""
+
+_LOSS_SCALE = 2.0**10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adversary:
+    """The attack that chooses the training images; see `attacks.pgd`.
+
+    It starts at a uniform point of the ball and ascends the log-odds: in exact
+    arithmetic the direction of cross-entropy, which Madry et al. (2018) ascend, but
+    without its underflow at confident predictions.
+
+    Attributes:
+        norm: "linf" or "l2".
+        eps: radius of the ball around each image, at least 0.
+        step_size: length of a step in that norm, at least 0.
+        steps: number of steps, at least 1. A step of training costs `steps` more
+            forward and backward passes, and one more forward pass.
+
+    Raises:
+        ValueError: if a value is out of range.
+    """
+
+    norm: str = "linf"
+    eps: float
+    step_size: float
+    steps: int
+
+    def __post_init__(self) -> None:
+        _checks.choice("norm", self.norm, attacks.NORMS)
+        _checks.number("eps", self.eps)
+        _checks.number("step_size", self.step_size)
+        _checks.integer("steps", self.steps, 1)
 
 
 @dataclass(frozen=True)
@@ -58,16 +110,23 @@ class Recipe:
     Attributes:
         epochs: passes through the training set, at least 1.
         batch_size: largest number of images in a step; batches are of equal size.
-        lr: step size at the start, positive.
+        lr: largest step size, positive.
         momentum: in [0, 1); Nesterov's where positive.
         weight_decay: at least 0.
-        label_smoothing: in [0, 1).
+        label_smoothing: in [0, 1); for cross-entropy only.
         augment: shift images by up to an eighth of their size and mirror half of
             them. Not for digits: a mirrored 2 is none.
         seed: of the order of the images and of the augmentation. The initial weights
             are the model's own: see `models.reinitialise`.
+        loss: one of `LOSSES`.
+        adversary: the attack on each batch, after augmentation; None for clean images.
+        warmup: share of all steps, in [0, 1), in which the step size rises linearly
+            from 0 to `lr`; it falls in the others.
+        half: compute in 16 bits, see `half_dtype`, and keep the weights in 32. The
+            accuracy on the test set is measured in 32.
 
     Raises:
+        TypeError: if adversary is neither an `Adversary` nor None.
         ValueError: if a value is out of range.
     """
 
@@ -79,6 +138,10 @@ class Recipe:
     label_smoothing: float = 0.0
     augment: bool = False
     seed: int = 0
+    loss: str = "cross_entropy"
+    adversary: Adversary | None = None
+    warmup: float = 0.0
+    half: bool = False
 
     def __post_init__(self) -> None:
         _checks.integer("epochs", self.epochs, 1)
@@ -88,8 +151,34 @@ class Recipe:
         _checks.number("weight_decay", self.weight_decay)
         _checks.number("label_smoothing", self.label_smoothing, 0, 1)
         _checks.integer("seed", self.seed, 0)
-        if not isinstance(self.augment, bool):
-            raise ValueError(f"augment must be True or False, got {self.augment!r}")
+        _checks.number("warmup", self.warmup, 0, 1)
+        _checks.choice("augment", self.augment, (True, False))
+        _checks.choice("half", self.half, (True, False))
+        _checks.choice("loss", self.loss, tuple(LOSSES))
+        if self.label_smoothing and self.loss != "cross_entropy":
+            raise ValueError(
+                f"label_smoothing = {self.label_smoothing} needs the loss "
+                f"'cross_entropy', got {self.loss!r}"
+            )
+        if self.adversary is not None and not isinstance(self.adversary, Adversary):
+            raise TypeError(
+                f"adversary must be an Adversary or None, got {self.adversary!r}"
+            )
+
+
+PAPER = Recipe(epochs=100, batch_size=128, lr=0.1, weight_decay=1e-4, augment=True)
+"""The training of Walter et al. (2025), section 6: descent with a cosine schedule."""
+
+FAST = Recipe(
+    epochs=30,
+    batch_size=512,
+    lr=0.4,
+    weight_decay=5e-4,
+    augment=True,
+    warmup=0.15,
+    half=True,
+)
+"""A short training of full-width networks on CIFAR-10, meant for one GPU."""
 
 
 @dataclass(frozen=True)
@@ -144,17 +233,20 @@ def train(
         TypeError: if the model has no features or no head.
         ValueError: if model and data do not fit, or the checkpoint is damaged or
             belongs to another model, recipe, dataset or initialisation.
-        FloatingPointError: if the loss is no longer finite.
+        FloatingPointError: if the loss is no longer finite, or 16 bits are too few.
+        OSError: if the checkpoint cannot be written; before the first epoch.
+        torch.OutOfMemoryError: if a batch is too large for the device; the checkpoint
+            keeps the finished epochs.
     """
     _check_fit(model, dataset)
     run = _Run(model, dataset, recipe)
     path = None if checkpoint is None else Path(checkpoint)
     if path is not None:
-        run.resume(path) if path.exists() else run.save(path)
+        run.start(path)
     try:
         with _bar(run, progress) as bar:
             while run.history.epochs < recipe.epochs:
-                run.epoch()
+                _epoch(run)
                 if path is not None:
                     run.save(path)
                 if bar is not None:
@@ -167,6 +259,24 @@ def train(
     finally:
         model.eval()
     return run.history
+
+
+def half_dtype(device: str | torch.device) -> torch.dtype:
+    """The 16-bit type for a device: bfloat16 where its arithmetic is fast.
+
+    GPUs before compute capability 8 (for example the T4) only emulate it, although
+    `torch.cuda.is_bf16_supported` says yes there; they and all devices but CPU and
+    CUDA get float16.
+
+    >>> half_dtype("cpu")
+    torch.bfloat16
+    """
+    device = torch.device(device)
+    if device.type == "cuda":
+        native = torch.cuda.get_device_capability(device) >= (8, 0)
+    else:
+        native = device.type == "cpu"
+    return torch.bfloat16 if native else torch.float16
 
 
 def accuracy(model: nn.Module, x: Tensor, y: Tensor, *, batch_size: int = 512) -> float:
@@ -209,6 +319,7 @@ class _Descent:
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.velocity = [torch.zeros_like(p) for p in self.parameters]
         self.recipe = recipe
+        self.skipped = torch.zeros((), dtype=torch.int64, device=_device(model))
         self._forget()
 
     @torch.no_grad()
@@ -222,6 +333,23 @@ class _Descent:
                 parameter.sub_(gradient.add_(velocity, alpha=momentum), alpha=lr)
         self._forget()
 
+    @torch.no_grad()
+    def scaled_step(self, lr: float, scale: float) -> None:
+        """Step with gradients that are `scale` times too large, if all are finite.
+
+        Otherwise nothing moves and `skipped` counts one more. The decision stays on
+        the device.
+        """
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        for gradient in gradients:
+            gradient.div_(scale)
+        finite = nn.utils.get_total_norm(gradients).isfinite()
+        old = [t.clone() for t in (*self.parameters, *self.velocity)]
+        self.step(lr)
+        for new, kept in zip((*self.parameters, *self.velocity), old, strict=True):
+            new.copy_(torch.where(finite, new, kept))
+        self.skipped += ~finite
+
     def _forget(self) -> None:
         for parameter in self.parameters:
             parameter.grad = None
@@ -232,28 +360,31 @@ class _Run:
 
     def __init__(self, model: nn.Module, dataset: Dataset, recipe: Recipe) -> None:
         self.model, self.dataset, self.recipe = model, dataset, recipe
-        self.x, self.y = (
-            t.to(_device(model)) for t in (dataset.x_train, dataset.y_train)
-        )
+        device = _device(model)
+        self.x, self.y = (t.to(device) for t in (dataset.x_train, dataset.y_train))
+        self.half = half_dtype(device) if recipe.half else None
         self.steps = math.ceil(len(self.y) / recipe.batch_size)
         self.descent = _Descent(model, recipe)
         self.generator = torch.Generator().manual_seed(recipe.seed)
         self.history = History()
-        self.initial = _fingerprint(model.state_dict())
+        self.initial = _checkpoint.fingerprint(model.state_dict())
 
     def epoch(self) -> None:
         """One pass through the training set, in equal batches, then the test set."""
         start, count = time.perf_counter(), len(self.y)
         order = torch.randperm(count, generator=self.generator).to(self.y.device)
         sums = torch.zeros(2, device=self.y.device)
+        self.descent.skipped.zero_()
         self.model.train()
         for batch, indices in enumerate(order.tensor_split(self.steps)):
             sums += self._step(self.history.epochs * self.steps + batch, indices)
         loss, right = (sums / count).tolist()
         if not math.isfinite(loss):
+            raise self._diverged(loss)
+        if self.descent.skipped == self.steps:
             raise FloatingPointError(
-                f"the loss is {loss} in epoch {self.history.epochs + 1}; "
-                f"lr = {self.recipe.lr} may be too large"
+                f"no step of epoch {self.history.epochs + 1} had finite gradients in "
+                f"{self.half}; half=False computes in 32 bits"
             )
         test = accuracy(self.model, self.dataset.x_test, self.dataset.y_test)
         seconds = time.perf_counter() - start
@@ -264,36 +395,69 @@ class _Run:
         x, y = self.x[indices], self.y[indices]
         if self.recipe.augment:
             x = _augment(x, self.generator)
-        done = step / (self.steps * self.recipe.epochs)
-        lr = self.recipe.lr * (1 + math.cos(math.pi * done)) / 2
-        logits = self.model(x)
-        smoothing = self.recipe.label_smoothing
-        loss = cross_entropy(logits, y, label_smoothing=smoothing)
-        loss.backward()
-        self.descent.step(lr)
+        if self.recipe.adversary is not None:
+            x = self._attacked(x, y, self.recipe.adversary)
+        with self._precision():
+            logits = self.model(x)
+        if self.half is not None:
+            logits = logits.float()
+        loss = _mean_loss(self.recipe, logits, y)
+        lr = _step_size(self.recipe, step / (self.steps * self.recipe.epochs))
+        if self.half == torch.float16:
+            (loss * _LOSS_SCALE).backward()
+            self.descent.scaled_step(lr, _LOSS_SCALE)
+        else:
+            loss.backward()
+            self.descent.step(lr)
         right = (logits.argmax(1) == y).sum()
         return torch.stack([loss.detach() * len(y), right])
 
+    def _attacked(self, x: Tensor, y: Tensor, adversary: Adversary) -> Tensor:
+        """The images at the end of the attack on the present model."""
+        attack = partial(attacks.pgd, random_start=True, generator=self.generator)
+        try:
+            with self._precision():
+                path = attack(self.model, x, y, **asdict(adversary))
+        except ValueError as error:  # it refuses logits that are not finite
+            raise self._diverged(math.nan) from error
+        return path.adversarial
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        if self.half is None:
+            return nullcontext()
+        return torch.autocast(self.y.device.type, dtype=self.half)
+
+    def _diverged(self, loss: float) -> FloatingPointError:
+        return FloatingPointError(
+            f"the loss is {loss} in epoch {self.history.epochs + 1}; "
+            f"lr = {self.recipe.lr} may be too large"
+        )
+
+    def start(self, path: Path) -> None:
+        """Resume from a checkpoint if there is one; see that it can be written."""
+        if path.exists():
+            self.resume(path)
+        if self.history.epochs < self.recipe.epochs:
+            self.save(path)
+
     def save(self, path: Path) -> None:
         """Write a checkpoint that `resume` reads."""
-        content = _content(self.model, self.recipe, self.history)
-        content["dataset"] = self.dataset.sha256
+        content = _content(self.model, self.recipe, self.history, self.dataset)
         content["run"] = {
             "initial": self.initial,
             "velocity": self.descent.velocity,
             "generator": self.generator.get_state(),
         }
-        _write(path, content)
+        _checkpoint.write(path, content)
 
     def resume(self, path: Path) -> None:
         """Take over the state of a checkpoint, or refuse it and change nothing."""
-        content = _read(path)
+        content = _checkpoint.read(path)
         stored = content["run"]
         if stored is None:
             raise ValueError(f"{path} holds a model, not a training run to resume")
-        _check_content(path, content, self.model, self.recipe)
-        _check_same(path, "dataset", content["dataset"], self.dataset.sha256)
-        if self.initial not in (stored["initial"], _fingerprint(content["model"])):
+        _check_content(path, content, self.model, self.recipe, self.dataset)
+        if self.initial not in (stored["initial"], content["sha256"]):
             raise ValueError(
                 f"{path} began with other initial weights than this model has"
             )
@@ -312,22 +476,34 @@ def save_checkpoint(
     recipe: Recipe | None = None,
     *,
     history: History | None = None,
+    dataset: Dataset | None = None,
 ) -> None:
     """Write a model to a file that `load_checkpoint` reads.
 
-    The file is complete or absent, never half written. Missing folders are made.
+    The file is complete or absent, never half written. Missing folders are made. The
+    SHA-256 of the weights is stored with them, so that the history stays that of the
+    weights it was measured on.
 
     Args:
         path: of the file; an old one is replaced.
         model: its weights and, where it has one, its `config` are stored.
         recipe: how it was trained, if known.
         history: of its training, if known.
+        dataset: what it was trained on, if known; its checksum is stored.
+
+    Raises:
+        OSError: if the file cannot be written.
     """
-    _write(Path(path), _content(model, recipe, history or History()))
+    content = _content(model, recipe, history or History(), dataset)
+    _checkpoint.write(Path(path), content)
 
 
 def load_checkpoint(
-    path: str | Path, model: nn.Module, recipe: Recipe | None = None
+    path: str | Path,
+    model: nn.Module,
+    recipe: Recipe | None = None,
+    *,
+    dataset: Dataset | None = None,
 ) -> History:
     """Load the weights of a checkpoint into a model, after checking that they fit.
 
@@ -336,92 +512,64 @@ def load_checkpoint(
         model: of the same architecture; changed only if all checks pass.
         recipe: the recipe the checkpoint must have been trained with, or None for
             any.
+        dataset: the data it must have been trained on, or None for any.
 
     Returns:
         The history of the training; `history.epochs` tells how far it got.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the file is damaged, no checkpoint, or of another model or
-            recipe; the message names the path and the difference.
+        ValueError: if the file is damaged, no checkpoint, of another model, recipe or
+            dataset, or does not say which; the message names the path and the
+            difference.
     """
     path = Path(path)
-    content = _read(path)
-    _check_content(path, content, model, recipe)
+    content = _checkpoint.read(path)
+    _check_content(path, content, model, recipe, dataset)
     return _load(content, model)
 
 
-def _content(model: nn.Module, recipe: Recipe | None, history: History) -> dict:
+def _content(
+    model: nn.Module, recipe: Recipe | None, history: History, dataset: Dataset | None
+) -> dict:
+    state = model.state_dict()
     return {
-        "format": _FORMAT,
         "flatbook": __version__,
         "config": getattr(model, "config", {}),
         "recipe": None if recipe is None else asdict(recipe),
-        "dataset": None,
-        "model": model.state_dict(),
+        "dataset": None if dataset is None else dataset.sha256,
+        "model": state,
+        "sha256": _checkpoint.fingerprint(state),
         "history": asdict(history),
         "run": None,
     }
 
 
-def _write(path: Path, content: dict) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _read(path: Path) -> dict:
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no checkpoint at {path}")
-    try:
-        with zipfile.ZipFile(path) as archive:  # torch does not compare the checksums
-            damaged = archive.testzip()
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ValueError(f"{path} is damaged or no checkpoint") from error
-    if damaged is not None:
-        raise ValueError(f"{path} is damaged: wrong checksum of {damaged}")
-    found = content.get("format") if isinstance(content, dict) else None
-    if found != _FORMAT:
-        raise ValueError(f"{path} has format {found!r}, expected {_FORMAT!r}")
-    return content
-
-
 def _check_content(
-    path: Path, content: dict, model: nn.Module, recipe: Recipe | None
+    path: Path,
+    content: dict,
+    model: nn.Module,
+    recipe: Recipe | None,
+    dataset: Dataset | None,
 ) -> None:
-    _check_same(path, "model", content["config"], getattr(model, "config", {}))
+    pairs = [("model", content["config"], getattr(model, "config", {}))]
     if recipe is not None:
-        _check_same(path, "recipe", content["recipe"], asdict(recipe))
-    _check_same(path, "weights", _shapes(content["model"]), _shapes(model.state_dict()))
+        pairs.append(("recipe", content["recipe"], asdict(recipe)))
+    if dataset is not None:
+        pairs.append(("dataset", content["dataset"], dataset.sha256))
+    shapes = _checkpoint.shapes
+    pairs.append(("weights", shapes(content["model"]), shapes(model.state_dict())))
+    for what, stored, wanted in pairs:
+        _checkpoint.check_same(path, what, stored, wanted)
+    if _checkpoint.fingerprint(content["model"]) != content["sha256"]:
+        raise ValueError(
+            f"the weights in {path} are not those that its history was measured on"
+        )
 
 
 def _load(content: dict, model: nn.Module) -> History:
     model.load_state_dict(content["model"])
     return History(**{name: tuple(v) for name, v in content["history"].items()})
-
-
-def _shapes(state: Mapping[str, Tensor]) -> dict[str, str]:
-    return {k: f"{tuple(v.shape)} {v.dtype}" for k, v in state.items()}
-
-
-def _check_same(path: Path, what: str, stored: object, wanted: object) -> None:
-    """Name the first difference between what a file holds and what was asked."""
-    if stored == wanted:
-        return
-    if isinstance(stored, dict) and isinstance(wanted, dict):
-        keys = (*wanted, *stored)
-        key = next(k for k in keys if stored.get(k, keys) != wanted.get(k, keys))
-        what = f"{what} ({key})"
-        stored, wanted = stored.get(key), wanted.get(key)
-    raise ValueError(f"{path} is of another {what}: {stored!r}, expected {wanted!r}")
 
 
 def _check_fit(model: nn.Module, dataset: Dataset) -> None:
@@ -439,11 +587,29 @@ def _device(model: nn.Module) -> torch.device:
     return next(model.parameters()).device
 
 
-def _fingerprint(state: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256(repr(_shapes(state)).encode())
-    for tensor in state.values():
-        digest.update(tensor.cpu().contiguous().numpy().data)
-    return digest.hexdigest()
+def _mean_loss(recipe: Recipe, logits: Tensor, y: Tensor) -> Tensor:
+    if recipe.loss == "cross_entropy":
+        return cross_entropy(logits, y, label_smoothing=recipe.label_smoothing)
+    return LOSSES[recipe.loss](logits, y).mean()
+
+
+def _step_size(recipe: Recipe, done: float) -> float:
+    """Step size at a share `done` of all steps: a line up, then half a cosine down."""
+    if done < recipe.warmup:
+        return recipe.lr * done / recipe.warmup
+    fall = (done - recipe.warmup) / (1 - recipe.warmup)
+    return recipe.lr * (1 + math.cos(math.pi * fall)) / 2
+
+
+def _epoch(run: _Run) -> None:
+    """One epoch; what to do if memory runs out is said."""
+    try:
+        run.epoch()
+    except torch.OutOfMemoryError as error:
+        raise torch.OutOfMemoryError(
+            f"no memory left with batch_size = {run.recipe.batch_size}; a smaller one "
+            f"needs less ({error})"
+        ) from error
 
 
 def _augment(x: Tensor, generator: torch.Generator) -> Tensor:
@@ -455,16 +621,19 @@ def _augment(x: Tensor, generator: torch.Generator) -> Tensor:
     border = max(1, size // 8)
     shift = torch.randint(2 * border + 1, (2, n, 1), generator=generator)
     mirror = torch.randint(2, (n, 1), generator=generator).bool()
-    rows, columns = shift + torch.arange(size)
+    shift, mirror = (t.to(x.device, non_blocking=True) for t in (shift, mirror))
+    image, channel, pixel = (
+        torch.arange(count, device=x.device) for count in (n, channels, size)
+    )
+    rows, columns = shift + pixel
     columns = torch.where(mirror, columns.flip(1), columns)
-    image, channel = torch.arange(n), torch.arange(channels)
     index = (
         image[:, None, None, None],
         channel[None, :, None, None],
         rows[:, None, :, None],
         columns[:, None, None, :],
     )
-    return pad(x, [border] * 4)[tuple(i.to(x.device) for i in index)]
+    return pad(x, [border] * 4)[index]
 
 
 def _bar(run: _Run, show: bool) -> AbstractContextManager[Any]:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from flatbook import data, models, training
+from flatbook import _checkpoint, data, models, training
 
 SMALL = {"width": 0.125, "in_channels": 1, "image_size": 8}
 QUICK = training.Recipe(epochs=4, batch_size=32, lr=0.05)
@@ -304,7 +304,7 @@ def test_nothing_is_unpickled(tmp_path):
         lambda c: torch.save(c, path),
         lambda c: path.write_bytes(pickle.dumps(c)),
     ):
-        write({"format": training._FORMAT, "model": Trap(trace)})
+        write({"format": _checkpoint.FORMAT, "model": Trap(trace)})
         with pytest.raises(ValueError, match=r"model.pt is damaged or no checkpoint"):
             training.load_checkpoint(path, fresh())
         assert not trace.exists()
