@@ -48,7 +48,7 @@ class Table:
         return "\n".join([*texts, *self.notes])
 
     def _repr_html_(self) -> str:
-        head, *body = ([html.escape(cell) for cell in line] for line in self._lines())
+        head, *body = ([_cell(text) for text in line] for line in self._lines())
         top = "".join(f"<th>{cell}</th>" for cell in head)
         lines = [
             f"<tr><th>{first}</th>{''.join(f'<td>{cell}</td>' for cell in rest)}</tr>"
@@ -155,6 +155,13 @@ def _column(where: str, values: Summary, names: Mapping[str, str]) -> tuple[str,
     if lacking:
         raise ValueError(f"{where} lacks {', '.join(lacking)}")
     return tuple(_text(values[name]) for name in names)
+
+
+def _cell(text: str) -> str:
+    """A text as HTML, what stands in brackets at its end in small print."""
+    escaped = html.escape(text)
+    number, bracket, spread = escaped.partition(" (")
+    return f"{number} <small>({spread}</small>" if bracket else escaped
 
 
 def _text(value: Mapping[str, float]) -> str:

@@ -1,0 +1,155 @@
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from flatbook import results
+from flatbook.experiments import _runner
+
+
+def card_of(path):
+    return results.read(path)
+
+
+def test_a_run_leaves_a_complete_card(plan, places, digits):
+    path = _runner.execute(plan, digits, places)
+    assert path.name == "demo-mlp-digits-8x8-cpu.json"
+    card = results.read(path, settings=plan.settings)
+    assert card.values["robust accuracy"]["seeds"] == 3
+    assert 0 <= card.values["robust accuracy"]["mean"] < 1
+    assert card.values["loss[2]"]["mean"] > card.values["loss[0]"]["mean"]
+    assert card.input_hashes == {"Digits, 8x8": digits.sha256}
+    assert card.wall_seconds > 0
+    assert card.peak_memory_mb > 100
+
+
+def test_finished_seeds_are_not_run_again(plan, places, digits, demo, monkeypatch):
+    first = card_of(_runner.execute(plan, digits, places))
+    monkeypatch.setattr(demo, "run", lambda *args: pytest.fail("ran again"))
+    again = card_of(_runner.execute(plan, digits, places))
+    assert again.values == first.values
+    assert again.wall_seconds == first.wall_seconds
+
+
+def test_an_interrupted_run_goes_on(plan, places, digits, demo, monkeypatch):
+    """The third seed is interrupted: the first two are not run a second time."""
+    seeds, run = [], demo.run
+
+    def interrupted(model, dataset, sizes):
+        seeds.append(len(seeds))
+        if len(seeds) == 3:
+            raise KeyboardInterrupt
+        return run(model, dataset, sizes)
+
+    monkeypatch.setattr(demo, "run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        _runner.execute(plan, digits, places)
+    assert not list(places.results.glob("*.json"))
+    card = card_of(_runner.execute(plan, digits, places))
+    assert len(seeds) == 4
+    assert card.values["robust accuracy"]["seeds"] == 3
+
+
+def change_sizes(plan, demo, monkeypatch):
+    sizes = dataclasses.replace(plan.sizes, images=20)
+    monkeypatch.setattr(demo, "sizes", lambda profile, data: sizes)
+
+
+def change_version(plan, demo, monkeypatch):
+    monkeypatch.setattr(demo, "VERSION", 2)
+
+
+def change_commit(plan, demo, monkeypatch):
+    monkeypatch.setattr(results, "commit", lambda: "another")
+
+
+@pytest.mark.parametrize("change", [change_sizes, change_version, change_commit])
+def test_seeds_of_other_settings_are_run_again(
+    plan, places, digits, demo, monkeypatch, change
+):
+    _runner.execute(plan, digits, places)
+    runs, run = [], demo.run
+    monkeypatch.setattr(demo, "run", lambda *args: runs.append(1) or run(*args))
+    change(plan, demo, monkeypatch)
+    _runner.execute(plan, digits, places)
+    assert len(runs) == 3
+
+
+def test_a_damaged_part_is_run_again(plan, places, digits):
+    first = card_of(_runner.execute(plan, digits, places))
+    part = sorted((places.work / "parts").glob("*.json"))[0]
+    part.write_text(part.read_text()[:20])
+    assert card_of(_runner.execute(plan, digits, places)).values == first.values
+    assert set(json.loads(part.read_text())) == {
+        "numbers",
+        "seconds",
+        "peak_memory_mb",
+    }
+
+
+def test_several_networks_of_a_seed(plan, places, digits, demo, monkeypatch):
+    variants = {"standard": {}, "smooth": {"label_smoothing": 0.2}}
+    monkeypatch.setattr(demo, "VARIANTS", variants)
+    seen = []
+
+    def run(models, dataset, sizes):
+        seen.append(models)
+        return models
+
+    def numbers(nets):
+        gap = (nets["standard"].head.weight - nets["smooth"].head.weight).detach()
+        return {"apart": gap.abs().max()}
+
+    monkeypatch.setattr(demo, "run", run)
+    monkeypatch.setattr(demo, "numbers", numbers)
+    card = card_of(_runner.execute(plan, digits, places))
+    assert [list(nets) for nets in seen] == [["standard", "smooth"]] * 3
+    assert card.values["apart"]["low"] > 0
+
+
+def test_numbers_that_are_none(plan, places, digits, demo, monkeypatch):
+    nan = {"robust accuracy": torch.tensor(torch.nan)}
+    monkeypatch.setattr(demo, "numbers", lambda result: nan)
+    with pytest.raises(ValueError, match=r"JSON compliant|finite"):
+        _runner.execute(plan, digits, places)
+
+
+def test_the_folder_of_the_cards_is_tried_first(plan, places, digits, demo, tmp_path):
+    (tmp_path / "file").write_text("")
+    blocked = dataclasses.replace(places, results=tmp_path / "file" / "cards")
+    demo.run = lambda *args: pytest.fail("worked before looking")
+    with pytest.raises(NotADirectoryError):
+        _runner.execute(plan, digits, blocked)
+
+
+def test_summaries():
+    both = _runner.summarise([{"a": 1.0}, {"a": 3.0}])
+    assert both == {"a": {"mean": 2.0, "low": 1.0, "high": 3.0, "seeds": 2}}
+    with pytest.raises(ValueError, match="not every seed has b"):
+        _runner.summarise([{"a": 1.0}, {"a": 1.0, "b": 2.0}])
+
+
+def test_unknown_experiments():
+    with pytest.raises(ValueError, match="one of loss_geometry.*'loss'"):
+        _runner.load("loss")
+
+
+@pytest.mark.parametrize("name", _runner.NAMES)
+def test_every_experiment_keeps_the_protocol(name):
+    import importlib
+
+    from flatbook import data, profiles
+
+    module = _runner.load(name)
+    assert module.__doc__.splitlines()[0].endswith("?")
+    for profile in profiles.NAMES:
+        for images in data.NAMES:
+            settings = dataclasses.asdict(module.sizes(profile, images))
+            assert settings
+            results.digest(settings)
+    assert callable(module.run)
+    assert callable(module.numbers)
+    assert module.VERSION >= 1
+    drawing = importlib.import_module(f"flatbook.figures.{name}")
+    assert drawing.__doc__
