@@ -129,7 +129,7 @@ def _fresh(path: Path, name: str) -> Card:
     card = results.read(path)
     if card.experiment != name:
         raise ValueError(f"{path} is a card of {card.experiment!r}, expected {name!r}")
-    wanted = {"version", "label", "subject", "sizes", "seeds"}
+    wanted = {"version", "label", "subject", "recipes", "sizes", "seeds"}
     lacking = sorted(wanted - set(card.settings))
     if lacking:
         raise ValueError(f"{path} is incomplete: no setting {', '.join(lacking)}")

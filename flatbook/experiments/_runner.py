@@ -35,19 +35,21 @@ NAMES = (
 class Experiment(Protocol):
     """What a module of this package offers.
 
+    An experiment that compares networks has one function more: ``variants(profile,
+    data)`` gives name -> fields of the recipe that differ, and `run` then gets a
+    dictionary of the networks of a seed under these names.
+
     Attributes:
         VERSION: goes up when the numbers change their meaning; older cards are stale.
-        VARIANTS: name -> fields of the recipe that differ: the networks of one seed.
     """
 
     VERSION: int
-    VARIANTS: Mapping[str, Mapping[str, Any]]
 
     def sizes(self, profile: str, data: str) -> Any:  # noqa: ANN401
         """A frozen dataclass of JSON values: images, steps, radii and so on."""
 
     def run(self, models: Any, dataset: Dataset, sizes: Any) -> Any:  # noqa: ANN401
-        """One seed: a network, or a dictionary of them if there are variants."""
+        """One seed: a network, or a dictionary of them where there are variants."""
 
     def numbers(self, result: Any) -> Mapping[str, float]:  # noqa: ANN401
         """What a card keeps of a result; curves as ``name[step]``."""
@@ -82,12 +84,31 @@ class Plan:
         return self.experiment.sizes(self.profile, self.subject.data)
 
     @property
+    def variants(self) -> dict[str, dict[str, Any]]:
+        """The networks of a seed: name -> fields of the recipe that differ."""
+        listed = getattr(self.experiment, "VARIANTS", {"standard": {}})
+        choose = getattr(self.experiment, "variants", lambda profile, data: listed)
+        return dict(choose(self.profile, self.subject.data))
+
+    @property
+    def compares(self) -> bool:
+        """Whether `run` takes a dictionary of networks."""
+        return hasattr(self.experiment, "variants") or len(self.variants) > 1
+
+    @property
     def settings(self) -> dict[str, object]:
         """As JSON values, for the card."""
+        recipes = {
+            name: dataclasses.asdict(
+                dataclasses.replace(self.subject.recipe, **changes)
+            )
+            for name, changes in self.variants.items()
+        }
         return {
             "version": self.experiment.VERSION,
             "label": self.label,
             "subject": self.subject.settings(),
+            "recipes": recipes,
             "sizes": dataclasses.asdict(self.sizes),
             "seeds": list(self.seeds),
         }
@@ -143,7 +164,7 @@ def networks(
             folder=places.work / "checkpoints",
             progress=places.progress,
         )
-        for variant, changes in plan.experiment.VARIANTS.items()
+        for variant, changes in plan.variants.items()
     }
 
 
@@ -151,9 +172,8 @@ def one_seed(plan: Plan, dataset: Dataset, seed: int, places: Places) -> dict[st
     """Train, run and measure one seed: the content of its part."""
     start = time.perf_counter()
     nets: Any = networks(plan, dataset, seed, places)
-    if len(nets) == 1:
-        (nets,) = nets.values()
-    result = plan.experiment.run(nets, dataset, plan.sizes)
+    chosen = nets if plan.compares else nets["standard"]
+    result = plan.experiment.run(chosen, dataset, plan.sizes)
     numbers = {k: float(v) for k, v in plan.experiment.numbers(result).items()}
     return {
         "numbers": numbers,

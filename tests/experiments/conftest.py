@@ -32,7 +32,7 @@ def numbers(result):
 def demo(monkeypatch):
     """The experiment ``demo``, a module like the real ones."""
     module = types.ModuleType("flatbook.experiments.demo", "What does a demo show?")
-    module.VERSION, module.VARIANTS = 1, {"standard": {}}
+    module.VERSION = 1
     module.sizes = lambda profile, data: Sizes()
     module.run, module.numbers = run, numbers
     monkeypatch.setitem(sys.modules, module.__name__, module)

@@ -90,7 +90,7 @@ def test_a_damaged_part_is_run_again(plan, places, digits):
 
 def test_several_networks_of_a_seed(plan, places, digits, demo, monkeypatch):
     variants = {"standard": {}, "smooth": {"label_smoothing": 0.2}}
-    monkeypatch.setattr(demo, "VARIANTS", variants)
+    demo.variants = lambda profile, data: variants
     seen = []
 
     def run(models, dataset, sizes):
@@ -106,6 +106,8 @@ def test_several_networks_of_a_seed(plan, places, digits, demo, monkeypatch):
     card = card_of(_runner.execute(plan, digits, places))
     assert [list(nets) for nets in seen] == [["standard", "smooth"]] * 3
     assert card.values["apart"]["low"] > 0
+    recipes = card.settings["recipes"]
+    assert [recipes[name]["label_smoothing"] for name in variants] == [0, 0.2]
 
 
 def test_numbers_that_are_none(plan, places, digits, demo, monkeypatch):
