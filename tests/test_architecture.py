@@ -8,6 +8,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
@@ -116,3 +117,13 @@ def test_no_machine_is_named_in_tracked_files():
         if match
     ]
     assert found == []
+
+
+def test_every_package_is_installed():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf8"))
+    listed = set(settings["tool"]["setuptools"]["packages"])
+    folders = settings["tool"]["setuptools"]["package-dir"]
+    ours = {path.parent for path in MODULES if path.name == "__init__.py"}
+    names = {".".join(path.relative_to(ROOT).parts) for path in ours}
+    assert listed == names | set(folders)
+    assert all((ROOT / folder).is_dir() for folder in folders.values())

@@ -15,7 +15,9 @@ from flatbook import results
 from flatbook.experiments._runner import plan_of, summarise
 from flatbook.results import Card
 
-FOLDER = Path(__file__).parents[2] / "results"
+_PACKAGE = Path(__file__).parents[1]
+_REPOSITORY = _PACKAGE.parent / "results"
+FOLDER = _REPOSITORY if _REPOSITORY.is_dir() else _PACKAGE / "_cards"
 _LEAST_SEEDS = 3
 Summary = Mapping[str, Mapping[str, float]]
 
