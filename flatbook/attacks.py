@@ -69,6 +69,20 @@ class Trajectory:
         """The last points (N, C, H, W)."""
         return self.points[-1]
 
+    @property
+    def robust(self) -> Tensor:
+        """(N,), whether the last point is still classified as its label."""
+        return self.logits[-1].argmax(-1) == self.labels
+
+    @property
+    def stuck(self) -> Tensor:
+        """(N,), whether steps were tried and every gradient was exactly zero.
+
+        Such an image never moved: that it is robust says nothing about the network.
+        """
+        steps = len(self.zero_gradients)
+        return self.zero_gradients.all(0) & (steps > 0)
+
 
 def pgd(  # noqa: PLR0913
     model: nn.Module,

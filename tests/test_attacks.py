@@ -242,6 +242,26 @@ def test_zero_gradient_is_recorded_and_moves_nothing():
         assert torch.equal(path.points, x.expand(6, 8, 6))
 
 
+def test_robust_is_judged_at_the_end_of_the_path(network):
+    x, y = pixels(32)
+    y = network(x).argmax(1).where(torch.arange(32) % 4 > 0, y)
+    path = attacks.pgd(network, x, y, **ATTACK)
+    assert torch.equal(path.robust, network(path.adversarial).argmax(1) == y)
+    clean = attacks.pgd(network, x, y, **{**ATTACK, "eps": 0.0})
+    assert torch.equal(clean.robust, network(x).argmax(1) == y)
+    assert path.robust.sum() < clean.robust.sum() < 32
+
+
+def test_stuck_is_every_gradient_zero():
+    zeros = torch.tensor([[True, True, False], [True, False, False]])
+    logits = torch.zeros(3, 3, 2)
+    labels = torch.zeros(3, dtype=torch.long)
+    path = attacks.Trajectory(logits, logits, logits, logits[..., 0], zeros, labels)
+    assert path.stuck.tolist() == [True, False, False]
+    still = dataclasses.replace(path, zero_gradients=zeros[:0])
+    assert still.stuck.tolist() == [False, False, False]
+
+
 def test_dlr_is_the_published_ratio():
     z = torch.tensor([[3.0, 1.0, 0.5, -1.0], [1.0, 3.0, 0.5, -1.0], [2.0, 2.0, 2.0, 0]])
     y = torch.tensor([0, 0, 3])
