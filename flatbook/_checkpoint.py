@@ -6,6 +6,7 @@ its checksum first.
 """
 
 import hashlib
+import io
 import os
 import zipfile
 from collections.abc import Mapping
@@ -26,11 +27,21 @@ def write(path: Path, content: Mapping[str, object]) -> None:
         OSError: if the folder cannot be made or written, or the disk is full; an
             older file of that name is then unchanged.
     """
+    buffer = io.BytesIO()  # torch's own writer hides what a full disk says
+    torch.save({"format": FORMAT, **content}, buffer)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _replace(path, temporary, buffer)
+    except OSError as error:
+        reason = f"the checkpoint cannot be written: {error.strerror}"
+        raise OSError(error.errno, reason, str(path)) from error
+
+
+def _replace(path: Path, temporary: Path, buffer: io.BytesIO) -> None:
+    try:
         with temporary.open("wb") as file:
-            torch.save({"format": FORMAT, **content}, file)
+            file.write(buffer.getbuffer())
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

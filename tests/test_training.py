@@ -2,21 +2,34 @@ import dataclasses
 import math
 import os
 import pickle
+import resource
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from flatbook import _checkpoint, data, models, training
+from flatbook import (
+    _checkpoint,
+    _steps,
+    attacks,
+    data,
+    losses,
+    models,
+    softmax,
+    training,
+)
 
 SMALL = {"width": 0.125, "in_channels": 1, "image_size": 8}
 QUICK = training.Recipe(epochs=4, batch_size=32, lr=0.05)
+NOISY = training.Adversary(eps=0.1, step_size=0.05, steps=2)
 
 
 def tiny(seed=0, n=96, size=8):
@@ -147,12 +160,19 @@ def test_batches_are_equal_and_none_is_left_over():
 
 
 @pytest.mark.parametrize("steps", [0, 1, 3, 6])
-@pytest.mark.parametrize("augment", [False, True])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"augment": True, "half": True},
+        {"adversary": NOISY, "warmup": 0.5, "loss": "focal"},
+    ],
+)
 def test_interrupted_run_ends_at_the_same_weights(
-    tmp_path, monkeypatch, steps, augment
+    tmp_path, monkeypatch, steps, changes
 ):
     """Two steps per epoch: stops before the first, inside, and between epochs."""
-    dataset, recipe = tiny(), dataclasses.replace(QUICK, augment=augment)
+    dataset, recipe = tiny(), dataclasses.replace(QUICK, **changes)
     whole = fresh()
     reference = run(whole, dataset, recipe)
     path = tmp_path / "runs" / "model.pt"
@@ -218,20 +238,51 @@ def test_finished_checkpoint_just_loads(tmp_path, monkeypatch):
     assert not second.training
 
 
+@contextmanager
+def full_disk(monkeypatch):
+    """No file may exceed 4 kB, and no epoch begins."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with monkeypatch.context() as patch:
+        patch.setattr(training._Run, "epoch", lambda _: pytest.fail("trained"))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
 def test_failed_write_leaves_the_old_checkpoint(tmp_path, monkeypatch):
     path, model = tmp_path / "model.pt", fresh()
     training.save_checkpoint(path, model)
     before = path.read_bytes()
-
-    def full(content, file):
-        file.write(b"half")
-        raise OSError("disk full")
-
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(OSError, match="disk full"):
+    with (
+        full_disk(monkeypatch),
+        pytest.raises(OSError, match=r"checkpoint cannot be written.*model.pt"),
+    ):
         training.save_checkpoint(path, fresh(seed=1))
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_full_disk_is_found_before_training(tmp_path, monkeypatch):
+    """At the start of a run, and where an interrupted one goes on."""
+    path = tmp_path / "runs" / "model.pt"
+    with full_disk(monkeypatch), pytest.raises(OSError, match="cannot be written"):
+        run(fresh(), tiny(), checkpoint=path)
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 3)
+        with pytest.raises(Interrupt):
+            run(fresh(), tiny(), checkpoint=path)
+    with full_disk(monkeypatch), pytest.raises(OSError, match="cannot be written"):
+        run(fresh(), tiny(), checkpoint=path)
+    assert run(fresh(), tiny(), checkpoint=path).epochs == 4
+
+
+def test_unusable_folder_is_named(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    path = tmp_path / "file" / "model.pt"
+    with pytest.raises(OSError, match=r"cannot be written.*file/model.pt"):
+        run(fresh(), tiny(), checkpoint=path)
 
 
 def test_save_and_load(tmp_path):
@@ -245,6 +296,44 @@ def test_save_and_load(tmp_path):
     history = training.History((1.0,), (0.5,), (0.25,), (2.0,))
     training.save_checkpoint(path, model, history=history)
     assert training.load_checkpoint(path, other) == history
+
+
+def test_checkpoint_knows_its_data(tmp_path):
+    path, model = tmp_path / "model.pt", fresh()
+    training.save_checkpoint(path, model)
+    with pytest.raises(ValueError, match=r"model.pt.*another dataset: None"):
+        training.load_checkpoint(path, model, dataset=tiny())
+    training.save_checkpoint(path, model, dataset=tiny())
+    training.load_checkpoint(path, model, dataset=tiny())
+    with pytest.raises(ValueError, match=f"another dataset: '{tiny().sha256}'"):
+        training.load_checkpoint(path, model, dataset=tiny(seed=1))
+    run(model, tiny(), checkpoint=tmp_path / "run.pt")
+    training.load_checkpoint(tmp_path / "run.pt", model, QUICK, dataset=tiny())
+
+
+def test_exchanged_weights_are_refused(tmp_path):
+    """The metrics of one network do not pass with the weights of another."""
+    path, model = tmp_path / "model.pt", fresh()
+    training.save_checkpoint(path, fresh(seed=1))
+    content = torch.load(path, weights_only=True)
+    content["model"] = fresh(seed=2).state_dict()
+    torch.save(content, path)
+    before = weights(model)
+    with pytest.raises(ValueError, match=r"weights in .*model.pt are not those"):
+        training.load_checkpoint(path, model)
+    assert same(weights(model), before)
+
+
+def test_fingerprint_is_of_values_not_of_memory():
+    model = fresh(width=0.1)
+    print_ = _checkpoint.fingerprint(model.state_dict())
+    assert print_ == _checkpoint.fingerprint(
+        {k: v.contiguous() for k, v in model.state_dict().items()}
+    )
+    with torch.no_grad():
+        model.head.bias[1] = 1e-30
+    assert print_ != _checkpoint.fingerprint(model.state_dict())
+    assert _checkpoint.fingerprint(model.bfloat16().state_dict()) != print_
 
 
 def refused(path, said, **changes):
@@ -262,6 +351,8 @@ def refused(path, said, **changes):
 def test_checkpoint_of_another_run_is_refused(tmp_path):
     path = tmp_path / "model.pt"
     run(fresh(), tiny(), checkpoint=path)
+    hardened = dataclasses.replace(QUICK, adversary=NOISY)
+    refused(path, r"recipe \(adversary\): None, expected \{'norm'", recipe=hardened)
     longer = dataclasses.replace(QUICK, epochs=9)
     refused(path, r"recipe \(epochs\): 4, expected 9", recipe=longer)
     refused(path, "another dataset", dataset=tiny(seed=1))
@@ -356,12 +447,325 @@ def test_damaged_bytes_are_refused_or_harmless(tmp_path):
     assert found > 50
 
 
-def test_divergence_is_reported(tmp_path):
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"adversary": NOISY}, *({"loss": name} for name in training.LOSSES)],
+)
+def test_divergence_is_reported(tmp_path, changes):
     dataset, model = tiny(), fresh("mlp")
-    recipe = training.Recipe(epochs=5, lr=1e20)
-    with pytest.raises(FloatingPointError, match=r"loss is (nan|inf).*lr = 1e\+20"):
+    recipe = training.Recipe(epochs=5, batch_size=8, lr=1e30, **changes)
+    with pytest.raises(FloatingPointError, match=r"loss is (nan|inf).*lr = 1e\+30"):
         run(model, dataset, recipe, checkpoint=tmp_path / "model.pt")
     assert all(p.isfinite().all() for p in model.parameters())
+
+
+def test_lack_of_memory_is_explained(tmp_path, monkeypatch):
+    original, count = training._Run._step, iter(range(9))
+
+    def step(self, *arguments):
+        if next(count) == 3:
+            raise torch.OutOfMemoryError("tried to allocate 9 GiB")
+        return original(self, *arguments)
+
+    monkeypatch.setattr(training._Run, "_step", step)
+    path = tmp_path / "model.pt"
+    said = r"batch_size = 32; a smaller one.*9 GiB"
+    with pytest.raises(torch.OutOfMemoryError, match=said):
+        run(fresh(), tiny(), checkpoint=path)
+    assert training.load_checkpoint(path, fresh(), QUICK).epochs == 1
+
+
+# --- losses ----------------------------------------------------------------------
+
+
+CHECKED = {
+    "cross_entropy": softmax.cross_entropy,
+    "focal": lambda z, y: losses.focal(z, y, gamma=2.0),
+    "brier": losses.brier,
+    "squared_error": losses.squared_error,
+}
+
+
+@pytest.mark.parametrize("name", training.LOSSES)
+def test_losses_are_those_of_the_book(name):
+    draw = torch.Generator().manual_seed(0)
+    z = torch.randn(7, 3, generator=draw, dtype=torch.float64) * 20
+    y = torch.randint(3, (7,), generator=draw)
+    assert torch.equal(training.LOSSES[name](z, y), CHECKED[name](z, y))
+
+
+def test_losses_cannot_be_changed():
+    with pytest.raises(TypeError):
+        training.LOSSES["focal"] = losses.brier
+
+
+@pytest.mark.parametrize("name", training.LOSSES)
+def test_first_step_goes_down_the_mean_loss(name):
+    """Without momentum and decay: w - lr times the gradient of the checked loss."""
+    dataset, model, twin = tiny(), fresh("mlp"), fresh("mlp")
+    recipe = training.Recipe(
+        1, batch_size=48, lr=0.3, momentum=0, weight_decay=0, loss=name
+    )
+    history = run(model, dataset, recipe)
+    loss = CHECKED[name](twin(dataset.x_train), dataset.y_train).mean()
+    assert history.loss == pytest.approx([loss.item()], rel=1e-5)
+    slopes = torch.autograd.grad(loss, list(twin.parameters()))
+    for p, old, g in zip(model.parameters(), twin.parameters(), slopes, strict=True):
+        torch.testing.assert_close(p, old - 0.3 * g, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "lr", "least"),
+    [("focal", 0.1, 0.9), ("brier", 0.1, 0.9), ("squared_error", 0.01, 0.75)],
+)
+def test_other_losses_learn(name, lr, least):
+    model = models.build("mlp", 10, in_channels=1, image_size=8)
+    recipe = training.Recipe(5, lr=lr, loss=name, warmup=0.3)
+    assert run(model, data.digits(), recipe).test_accuracy[-1] > least
+
+
+# --- schedule --------------------------------------------------------------------
+
+
+def test_step_size_rises_on_a_line_and_falls_on_a_cosine():
+    got = [_steps.step_size(0.8, 0.25, t / 8) for t in range(9)]
+    fall = [0.4 * (1 + math.cos(math.pi * t / 6)) for t in range(7)]
+    assert got == pytest.approx([0, 0.4, *fall], abs=1e-15)
+
+
+def test_steps_follow_the_schedule(monkeypatch):
+    """Six steps of which the first half rise; none at zero but the first."""
+    sizes, original = [], _steps.Descent.step
+
+    def step(self, lr):
+        sizes.append(lr)
+        original(self, lr)
+
+    monkeypatch.setattr(_steps.Descent, "step", step)
+    recipe = training.Recipe(epochs=3, batch_size=24, lr=0.3, warmup=0.5)
+    run(fresh("mlp"), tiny(), recipe)
+    assert sizes == pytest.approx([0, 0.1, 0.2, 0.3, 0.225, 0.075])
+
+
+def test_no_warmup_is_the_plain_cosine():
+    for t in range(50):
+        assert _steps.step_size(0.1, 0.0, t / 50) == (
+            0.1 * (1 + math.cos(math.pi * (t / 50))) / 2
+        )
+
+
+# --- adversary -------------------------------------------------------------------
+
+
+def test_adversary_of_radius_zero_changes_nothing():
+    """One epoch: later ones see another state of the generator."""
+    recipe = training.Recipe(epochs=1, batch_size=16)
+    still = training.Adversary(eps=0.0, step_size=0.0, steps=1)
+    plain, attacked = fresh(), fresh()
+    first = run(plain, tiny(), recipe)
+    second = run(attacked, tiny(), dataclasses.replace(recipe, adversary=still))
+    assert same(weights(plain), weights(attacked))
+    assert first.loss == second.loss
+
+
+@pytest.mark.parametrize("norm", attacks.NORMS)
+def test_steps_see_the_images_of_the_attack(norm):
+    """The first batch is what `pgd` gives for the untrained model; its mode is eval."""
+    dataset, model, seen, modes = tiny(), fresh(), [], []
+    model.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    model.body.register_forward_pre_hook(lambda _, args: modes.append(model.training))
+    adversary = training.Adversary(norm=norm, eps=0.2, step_size=0.1, steps=3)
+    recipe = training.Recipe(epochs=1, batch_size=48, adversary=adversary)
+    run(model, dataset, recipe)
+    draw = torch.Generator().manual_seed(0)
+    order = torch.randperm(48, generator=draw)
+    path = attacks.pgd(
+        fresh(),
+        dataset.x_train[order],
+        dataset.y_train[order],
+        **dataclasses.asdict(adversary),
+        random_start=True,
+        generator=draw,
+    )
+    assert torch.equal(seen[0], path.adversarial)
+    assert not torch.equal(seen[0], dataset.x_train[order])
+    assert modes[1:6] == [False, False, False, False, True]
+
+
+def test_adversarial_training_makes_robust():
+    digits = data.digits()
+    adversary = training.Adversary(eps=0.15, step_size=0.05, steps=5)
+    recipe = training.Recipe(epochs=5)
+    robust, clean = [], []
+    for changes in ({}, {"adversary": adversary}):
+        model = models.build("mlp", 10, in_channels=1, image_size=8)
+        history = run(model, digits, dataclasses.replace(recipe, **changes))
+        path = attacks.pgd(
+            model,
+            digits.x_test,
+            digits.y_test,
+            **{**dataclasses.asdict(adversary), "steps": 10},
+        )
+        robust.append(training.accuracy(model, path.adversarial, digits.y_test))
+        clean.append(history.test_accuracy[-1])
+        assert clean[-1] == training.accuracy(model, digits.x_test, digits.y_test)
+    assert robust[1] > robust[0] + 0.2
+    assert min(clean) > 0.85
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"norm": "l1"}, "norm must be one of l2, linf, got 'l1'"),
+        ({"eps": -0.1}, r"eps.*-0\.1"),
+        ({"eps": math.nan}, "eps.*nan"),
+        ({"step_size": math.inf}, "step_size.*inf"),
+        ({"steps": 0}, "steps.*0"),
+        ({"steps": 1.0}, r"steps.*1\.0"),
+    ],
+)
+def test_adversary_names_what_is_wrong(changes, said):
+    with pytest.raises(ValueError, match=said):
+        training.Adversary(**{"eps": 0.1, "step_size": 0.1, "steps": 1, **changes})
+
+
+# --- 16 bits ---------------------------------------------------------------------
+
+
+@pytest.fixture(params=[torch.float16, torch.bfloat16], ids=str)
+def half(request, monkeypatch):
+    monkeypatch.setattr(training, "half_dtype", lambda device: request.param)
+    return request.param
+
+
+@pytest.mark.parametrize("adversary", [None, NOISY], ids=["clean", "attacked"])
+def test_half_learns_the_digits_as_well(half, adversary):
+    """Also the attack runs in 16 bits, in evaluation mode."""
+    digits, seen = data.digits(), []
+    recipe = training.Recipe(epochs=2, adversary=adversary)
+    name = "resnet18" if adversary is None else "mlp"
+    full, mixed = (models.build(name, 10, **SMALL) for _ in range(2))
+    expected = run(full, digits, recipe)
+    mixed.head.register_forward_hook(
+        lambda module, _, out: seen.append((module.training, out.dtype))
+    )
+    got = run(mixed, digits, dataclasses.replace(recipe, half=True))
+    assert got.test_accuracy[-1] > expected.test_accuracy[-1] - 0.03
+    assert not same(weights(full), weights(mixed))
+    assert all(p.dtype == torch.float32 for p in mixed.parameters())
+    assert {kind for learning, kind in seen if learning} == {half}
+    tested = 2 * math.ceil(len(digits.y_test) / 512)
+    assert [kind for _, kind in seen].count(torch.float32) == tested
+
+
+def test_half_takes_nearly_the_same_step(half):
+    """One step on all digits; later ones amplify any rounding."""
+    losses, moves = [], []
+    for mixed in (False, True):
+        model = models.build("resnet18", 10, **SMALL)
+        before = nn.utils.parameters_to_vector(model.parameters()).detach().clone()
+        history = run(model, data.digits(), training.Recipe(1, 2000, half=mixed))
+        losses += history.loss
+        moves.append(nn.utils.parameters_to_vector(model.parameters()) - before)
+    assert losses[1] == pytest.approx(losses[0], rel=0.01)
+    assert torch.cosine_similarity(*moves, 0) > 0.95
+    assert moves[1].norm() == pytest.approx(moves[0].norm(), rel=0.05)
+
+
+def test_half_dtype_goes_by_capability(monkeypatch):
+    assert training.half_dtype(torch.device("cpu")) == torch.bfloat16
+    assert training.half_dtype("mps") == torch.float16
+    for capability, wanted in [((7, 5), torch.float16), ((8, 0), torch.bfloat16)]:
+        monkeypatch.setattr(
+            torch.cuda, "get_device_capability", lambda device, c=capability: c
+        )
+        assert training.half_dtype("cuda:0") == wanted
+
+
+def descent(gradient):
+    """A descent in motion, and gradients as a scaled loss leaves them."""
+    model = nn.Linear(3, 2).requires_grad_(True)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.fill_(0.5)
+    moving = _steps.Descent(model, 0.9, 0.01)
+    for velocity in moving.velocity:
+        velocity.fill_(2.0)
+    for p in model.parameters():
+        p.grad = torch.full_like(p, 3.0)
+    model.weight.grad[1, 2] = gradient
+    return model, moving
+
+
+@pytest.mark.parametrize("gradient", [math.inf, -math.inf, math.nan])
+def test_overflowing_step_moves_nothing(gradient):
+    model, moving = descent(gradient)
+    moving.scaled_step(0.1)
+    assert all((p == 0.5).all() for p in model.parameters())
+    assert all((v == 2.0).all() for v in moving.velocity)
+    assert all(p.grad is None for p in model.parameters())
+    assert int(moving.skipped) == 1
+
+
+def test_scaled_step_is_the_step():
+    plain, reference = descent(7.0)
+    reference.step(0.1)
+    model, moving = descent(7.0)
+    for p in model.parameters():
+        p.grad *= _steps.LOSS_SCALE
+    moving.scaled_step(0.1)
+    assert same(weights(model), weights(plain))
+    assert all(map(torch.equal, moving.velocity, reference.velocity))
+    assert int(moving.skipped) == 0
+
+
+def test_training_that_only_overflows_is_reported(monkeypatch):
+    monkeypatch.setattr(training, "half_dtype", lambda device: torch.float16)
+    monkeypatch.setattr(_steps, "LOSS_SCALE", 2.0**60)
+    with pytest.raises(FloatingPointError, match=r"epoch 1.*float16; half=False"):
+        run(fresh(), tiny(), dataclasses.replace(QUICK, half=True))
+
+
+class Waits(TorchDispatchMode):
+    """Counts what makes a host wait for a GPU: reading a value, finding indices."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = function.overloadpacket.__name__
+        self.count += name in ("_local_scalar_dense", "nonzero", "is_nonzero")
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", training.LOSSES)
+def test_steps_do_not_wait(half, name):
+    recipe = training.Recipe(1, augment=True, half=True, warmup=0.5, loss=name)
+    loop = training._Run(fresh(), tiny(), recipe)
+    loop.model.train()
+    with Waits() as waits:
+        loop._step(0, torch.arange(32))
+        assert waits.count == 0
+        assert bool(torch.ones(()) > 0)
+    assert waits.count == 1
+
+
+# --- recipes ---------------------------------------------------------------------
+
+
+def test_recipe_of_the_paper():
+    assert (
+        training.Recipe(
+            epochs=100, batch_size=128, lr=0.1, weight_decay=1e-4, augment=True
+        )
+        == training.PAPER
+    )
+
+
+def test_fast_is_shorter_and_leaves_confidence_alone():
+    assert training.FAST.epochs < training.PAPER.epochs / 2
+    assert training.FAST.half
+    assert training.FAST.label_smoothing == 0
+    assert training.FAST.loss == "cross_entropy"
 
 
 @pytest.mark.parametrize(
@@ -379,11 +783,23 @@ def test_divergence_is_reported(tmp_path):
         ({"label_smoothing": 1}, "label_smoothing.*1"),
         ({"augment": 1}, "augment.*1"),
         ({"seed": -1}, "seed.*-1"),
+        ({"loss": "hinge"}, "loss must be one of cross_entropy, .*'hinge'"),
+        ({"warmup": 1.0}, r"warmup.*1\.0"),
+        ({"warmup": -0.1}, r"warmup.*-0\.1"),
+        ({"half": 1}, "half.*1"),
+        ({"label_smoothing": 0.1, "loss": "brier"}, r"0\.1 needs.*'brier'"),
     ],
 )
 def test_recipe_names_what_is_wrong(changes, said):
     with pytest.raises(ValueError, match=said):
         training.Recipe(**{"epochs": 1, **changes})
+
+
+def test_adversary_has_its_type():
+    with pytest.raises(TypeError, match="Adversary or None, got 'pgd'"):
+        training.Recipe(1, adversary="pgd")
+    with pytest.raises(TypeError, match="positional"):
+        training.Adversary(0.1, 0.05, 3)
 
 
 def test_recipe_is_frozen():
@@ -427,7 +843,7 @@ def test_accuracy_names_a_wrong_length(labels):
 def test_augmentation_shifts_and_mirrors():
     """Every result is the padded image, mirrored or not, at one of nine places."""
     x = torch.rand(200, 2, 8, 8, generator=torch.Generator().manual_seed(0)) + 0.1
-    got = training._augment(x, torch.Generator().manual_seed(1))
+    got = _steps.augment(x, torch.Generator().manual_seed(1))
     padded = torch.zeros(200, 2, 10, 10)
     padded[:, :, 1:9, 1:9] = x
     seen = torch.zeros(200, dtype=torch.long)
