@@ -84,7 +84,8 @@ class Adversary:
 
     It starts at a uniform point of the ball and ascends the log-odds: in exact
     arithmetic the direction of cross-entropy, which Madry et al. (2018) ascend, but
-    without its underflow at confident predictions.
+    without its underflow at confident predictions. It checks the images and logits
+    of each batch: the only place inside an epoch where the host waits for a GPU.
 
     Attributes:
         norm: "linf" or "l2".
