@@ -11,6 +11,15 @@ from flatbook.data import Dataset
 from flatbook.models import Model
 
 _DIGITS_EPOCHS = {"mlp": 20, "vgg11_bn": 8, "densenet121": 8}
+_SMALL = training.Recipe(
+    epochs=12,
+    batch_size=128,
+    lr=0.1,
+    weight_decay=5e-4,
+    augment=True,
+    warmup=0.15,
+    half=True,
+)
 
 
 @dataclass(frozen=True)
@@ -139,7 +148,6 @@ def subject(
             model, width, data, None, training.Recipe(epochs, batch_size=128)
         )
     if profile == "cpu":
-        recipe = replace(training.FAST, epochs=12, batch_size=128, lr=0.1)
-        return Subject(model, 0.25, data, 1000, recipe)
+        return Subject(model, 0.25, data, 1000, _SMALL)
     recipe = training.FAST if profile == "t4" else training.PAPER
     return Subject(model, 1.0, data, None, recipe)
