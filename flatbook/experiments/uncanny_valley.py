@@ -48,7 +48,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "standard": {},
     "label smoothing": {"label_smoothing": 0.1},
     "focal": {"loss": "focal"},
-    "brier": {"loss": "brier"},
+    "Brier": {"loss": "brier"},
     "squared error": {"loss": "squared_error", "lr": 0.005},
 }
 """Networks of one seed. The squared error of logits needs smaller steps."""
@@ -62,8 +62,8 @@ class Sizes:
     """How much is measured.
 
     Attributes:
-        eps: radii of the attacks, rising; networks trained with another loss than
-            cross-entropy are attacked with the last two.
+        eps: radii of the attacks, rising; all networks but the standard one are
+            attacked with the last two only.
         main: the radius whose walks are followed further, one of the last two.
         steps: of each attack.
         images: attacked, for each network.

@@ -32,7 +32,7 @@ def networks(digits):
     from flatbook import training
 
     nets = {}
-    for name, changes in (("standard", {}), ("brier", {"loss": "brier"})):
+    for name, changes in (("standard", {}), ("Brier", {"loss": "brier"})):
         net = models.build("mlp", 10, in_channels=1, image_size=8)
         net = models.reinitialise(net, 0)
         training.train(net, digits, Recipe(3, **changes), progress=False)
@@ -160,7 +160,7 @@ def test_a_climb_in_the_open_is_the_attack_while_both_agree(networks, digits):
 
 
 def test_shapes(result):
-    assert list(result.walks) == ["standard", "brier"]
+    assert list(result.walks) == ["standard", "Brier"]
     for each in result.walks.values():
         assert list(each) == [0.1, 0.3]
         for walk in each.values():
@@ -172,7 +172,7 @@ def test_shapes(result):
             assert not walk.wrong[0].any()
     assert result.line.kappa.shape == (21, 12)
     assert result.held.kappa.shape == result.free.kappa.shape == (6, 8)
-    assert set(result.accuracy) == {"standard", "brier"}
+    assert set(result.accuracy) == {"standard", "Brier"}
     assert result.main is result.walks["standard"][0.3]
 
 
@@ -210,7 +210,7 @@ def test_a_card_keeps_finite_numbers(result, networks, digits):
     again = uv.numbers(uv.run(networks, digits, SMALL))
     assert set(summarise([values, again])) == set(values)
     cut = uv.numbers(uv.run({"standard": networks["standard"]}, digits, SMALL))
-    assert not {name for name in cut if name.startswith("brier")}
+    assert not {name for name in cut if name.startswith("Brier")}
     assert cut["median sharpness[4]"] == pytest.approx(values["median sharpness[4]"])
 
 
@@ -255,11 +255,11 @@ def test_bad_sizes(changes, message):
 def test_bad_arguments(networks, digits):
     with pytest.raises(ValueError, match="profile must be one of cpu, t4, full"):
         uv.sizes("gpu", "digits")
-    with pytest.raises(ValueError, match=r'"standard" among them, got \[\'brier\'\]'):
-        uv.run({"brier": networks["brier"]}, digits, SMALL)
+    with pytest.raises(ValueError, match=r'"standard" among them, got \[\'Brier\'\]'):
+        uv.run({"Brier": networks["Brier"]}, digits, SMALL)
     with pytest.raises(ValueError, match="expected a dictionary .* got Model"):
         uv.run(networks["standard"], digits, SMALL)
-    odd = {"standard": networks["standard"], "hinge": networks["brier"]}
+    odd = {"standard": networks["standard"], "hinge": networks["Brier"]}
     with pytest.raises(ValueError, match=r"variants must be of .*got \['hinge'\]"):
         uv.run(odd, digits, SMALL)
 
