@@ -673,6 +673,18 @@ def test_half_takes_nearly_the_same_step(half):
     assert float(moves[1].norm() / moves[0].norm()) == pytest.approx(1, rel=0.05)
 
 
+def test_loss_is_taken_in_32_bits(half, monkeypatch):
+    seen, original = [], training._mean_loss
+
+    def mean_loss(recipe, logits, y):
+        seen.append(logits.dtype)
+        return original(recipe, logits, y)
+
+    monkeypatch.setattr(training, "_mean_loss", mean_loss)
+    run(fresh(), tiny(), training.Recipe(1, half=True))
+    assert set(seen) == {torch.float32}
+
+
 def test_half_dtype_goes_by_capability(monkeypatch):
     assert training.half_dtype(torch.device("cpu")) == torch.bfloat16
     assert training.half_dtype("mps") == torch.float16
