@@ -52,6 +52,7 @@ def results():
     "draw",
     ["walks", "strengths", "peak_minus_flip", "ridge", "ramp", "losses"],
 )
+@pytest.mark.filterwarnings("ignore:.*deprecated:DeprecationWarning")
 def test_every_figure_is_drawn(draw, results):
     figure = getattr(figures, draw)(results)
     assert isinstance(figure, BookFigure)
