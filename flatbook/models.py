@@ -32,12 +32,12 @@ import copy
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import TypeGuard, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from flatbook import _checks
+from flatbook import _checks, _folding
 
 __all__ = [
     "NAMES",
@@ -45,6 +45,7 @@ __all__ = [
     "build",
     "check_model",
     "evaluating",
+    "fold",
     "reinitialise",
     "scale_head",
 ]
@@ -405,6 +406,56 @@ def scale_head(model: AnyModule, s: float, *, weight_only: bool = False) -> AnyM
             if not parameter.isfinite().all():
                 raise ValueError(f"the head times s = {s} exceeds {parameter.dtype}")
     return scaled
+
+
+_KNOWN = frozenset(
+    {
+        *(Model, Normalise, GlobalMean, ResidualBlock, PreactivationBlock, DenseLayer),
+        *(nn.Sequential, nn.Conv2d, nn.BatchNorm2d, nn.Linear, nn.ReLU, nn.Identity),
+        *(nn.Flatten, nn.AvgPool2d, nn.MaxPool2d),
+    }
+)
+
+
+def fold(model: Model) -> Model:
+    """Copy a network for evaluation, its batch normalisations folded away.
+
+    In evaluation mode batch normalisation is affine: after a convolution it becomes
+    part of it, elsewhere one multiply-add. Features and logits are the same up to
+    rounding, and a forward and backward pass takes about a quarter less time. The
+    attacks do this by themselves.
+
+    A network with hooks, parametrisations, shared modules, modules of other types
+    than `build` uses, or anything attached to a module is copied as it is.
+
+    Args:
+        model: a network; it is not changed, and its mode does not matter.
+
+    Returns:
+        A deep copy in evaluation mode, whose parameters require no gradient and lie
+        channels last. Train the original: the copy has no statistics left to update.
+
+    Raises:
+        TypeError: if it is no `Model`.
+
+    >>> model = build("vgg11_bn", 3, width=0.1, in_channels=1, image_size=8)
+    >>> [type(layer).__name__ for layer in fold(model).body[:3]]
+    ['Conv2d', 'Identity', 'ReLU']
+    """
+    if not isinstance(model, Model):
+        raise TypeError(
+            f"model must be a flatbook.models.Model, got {type(model).__name__}"
+        )
+    if not _foldable(model):
+        return _folding.frozen_copy(model, {})
+    swaps = _folding.replacements(model)
+    blocks = (m for m in model.modules() if isinstance(m, ResidualBlock))
+    swaps |= {id(block.relu): nn.ReLU(inplace=True) for block in blocks}
+    return _folding.frozen_copy(model, swaps)
+
+
+def _foldable(model: nn.Module) -> TypeGuard[Model]:
+    return type(model) is Model and _folding.is_plain(model, _KNOWN)
 
 
 def check_model(model: nn.Module) -> tuple[Callable[[Tensor], Tensor], nn.Linear]:

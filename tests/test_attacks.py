@@ -258,6 +258,7 @@ def test_stuck_is_every_gradient_zero():
     labels = torch.zeros(3, dtype=torch.long)
     path = attacks.Trajectory(logits, logits, logits, logits[..., 0], zeros, labels)
     assert path.stuck.tolist() == [True, False, False]
+    assert not path.robust.any()  # a tie
     still = dataclasses.replace(path, zero_gradients=zeros[:0])
     assert still.stuck.tolist() == [False, False, False]
 
