@@ -569,27 +569,28 @@ def test_adversary_of_radius_zero_changes_nothing():
 
 
 @pytest.mark.parametrize("norm", attacks.NORMS)
-def test_steps_see_the_images_of_the_attack(norm):
-    """The first batch is what `pgd` gives for the untrained model; its mode is eval."""
-    dataset, model, seen, modes = tiny(), fresh(), [], []
-    model.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-    model.body.register_forward_pre_hook(lambda _, args: modes.append(model.training))
+def test_steps_see_the_images_of_the_attack(norm, monkeypatch):
+    """The first batch is what `pgd` gives for the untrained model."""
+    dataset, seen, original = tiny(), [], training._Run._attacked
+
+    def attacked(self, x, y, adversary):
+        seen.append(original(self, x, y, adversary))
+        assert self.model.training
+        return seen[-1]
+
+    monkeypatch.setattr(training._Run, "_attacked", attacked)
     adversary = training.Adversary(norm=norm, eps=0.2, step_size=0.1, steps=3)
     recipe = training.Recipe(epochs=1, batch_size=48, adversary=adversary)
-    run(model, dataset, recipe)
+    history = run(fresh(), dataset, recipe)
     draw = torch.Generator().manual_seed(0)
     order = torch.randperm(48, generator=draw)
-    path = attacks.pgd(
-        fresh(),
-        dataset.x_train[order],
-        dataset.y_train[order],
-        **dataclasses.asdict(adversary),
-        random_start=True,
-        generator=draw,
-    )
+    x, y = dataset.x_train[order], dataset.y_train[order]
+    options = {"random_start": True, "generator": draw}
+    path = attacks.pgd(fresh(), x, y, **dataclasses.asdict(adversary), **options)
     assert torch.equal(seen[0], path.adversarial)
-    assert not torch.equal(seen[0], dataset.x_train[order])
-    assert modes[1:6] == [False, False, False, False, True]
+    assert not torch.equal(seen[0], x)
+    loss = nn.functional.cross_entropy(fresh().train()(path.adversarial), y)
+    assert history.loss == pytest.approx([loss.item()], rel=1e-6)
 
 
 def test_adversarial_training_makes_robust():
@@ -638,24 +639,32 @@ def half(request, monkeypatch):
     return request.param
 
 
-@pytest.mark.parametrize("adversary", [None, NOISY], ids=["clean", "attacked"])
-def test_half_learns_the_digits_as_well(half, adversary):
-    """Also the attack runs in 16 bits, in evaluation mode."""
+def test_half_learns_the_digits_as_well(half):
     digits, seen = data.digits(), []
-    recipe = training.Recipe(epochs=2, adversary=adversary)
-    name = "resnet18" if adversary is None else "mlp"
-    full, mixed = (models.build(name, 10, **SMALL) for _ in range(2))
-    expected = run(full, digits, recipe)
+    full, mixed = (models.build("resnet18", 10, **SMALL) for _ in range(2))
+    expected = run(full, digits, training.Recipe(epochs=2))
     mixed.head.register_forward_hook(
         lambda module, _, out: seen.append((module.training, out.dtype))
     )
-    got = run(mixed, digits, dataclasses.replace(recipe, half=True))
+    got = run(mixed, digits, training.Recipe(epochs=2, half=True))
     assert got.test_accuracy[-1] > expected.test_accuracy[-1] - 0.03
     assert not same(weights(full), weights(mixed))
     assert all(p.dtype == torch.float32 for p in mixed.parameters())
-    assert {kind for learning, kind in seen if learning} == {half}
-    tested = 2 * math.ceil(len(digits.y_test) / 512)
-    assert [kind for _, kind in seen].count(torch.float32) == tested
+    assert set(seen) == {(True, half), (False, torch.float32)}
+
+
+def test_half_attacks_in_16_bits_too(half, monkeypatch):
+    digits, seen, original = data.digits(), set(), attacks.pgd
+
+    def pgd(*arguments, **options):
+        seen.add((torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")))
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(attacks, "pgd", pgd)
+    recipe = training.Recipe(epochs=2, adversary=NOISY, half=True)
+    model = models.build("mlp", 10, in_channels=1, image_size=8)
+    assert run(model, digits, recipe).test_accuracy[-1] > 0.8
+    assert seen == {(True, half)}
 
 
 def test_half_takes_nearly_the_same_step(half):
