@@ -20,6 +20,8 @@ from flatbook.exercises import (  # noqa: F401  (they register their checkers)
     cardano_radius,
     confidence_collapse,
     curvature_backwards,
+    earlier_layers,
+    detection,
     input_to_features,
     intro,
     linear_model,

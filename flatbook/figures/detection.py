@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import MultipleLocator
+from matplotlib.ticker import MaxNLocator, MultipleLocator
 from numpy.typing import ArrayLike
 
 from flatbook.experiments.detection import FEATURES, Matched, Result
@@ -57,8 +57,9 @@ def ridges(
         rows[f"adaptive,\nε = {radius(adaptive)}"] = _decades(found)
     figure = BookFigure(figsize=(WIDTH, 0.6 + 0.75 * len(rows)))
     axes = figure.subplots()
-    low, high = np.quantile(np.concatenate(list(rows.values()), axis=None), [0, 1])
-    edges = np.linspace(max(low, high - 25) - 0.5, high + 0.8, _BINS)
+    low, high = min(map(np.min, rows.values())), max(map(np.max, rows.values()))
+    room = 0.07 * (high - low)
+    edges = np.linspace(low - room, high + room, _BINS)
     for number, values in enumerate(rows.values()):
         color = _GREY if number == 0 else COLORS[(number - 1) % len(COLORS)]
         _ridge(axes, -number, values, edges, color)
@@ -68,6 +69,7 @@ def ridges(
     axes.spines["left"].set_visible(False)
     axes.grid(visible=False, axis="y")
     axes.set_xlim(edges[0], edges[-1])
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     axes.set_xlabel("log₁₀ κ")
     return figure
 
@@ -163,7 +165,7 @@ def _decades(logs: Sequence[ArrayLike]) -> np.ndarray:
 
 def _density(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
     """A smoothed histogram at the middles of the bins, of height about one."""
-    counts = np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0] / values.size
+    counts = np.histogram(values, edges)[0] / values.size
     kernel = np.exp(-0.5 * (np.arange(-6, 7) / 2) ** 2)
     return np.convolve(counts, kernel / kernel.sum(), mode="same")
 
