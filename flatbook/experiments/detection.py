@@ -434,23 +434,35 @@ def numbers(result: Result) -> dict[str, float]:
 
 
 def _summary(result: Result) -> dict[str, float]:
+    """What can be compared between images that were attacked at different radii."""
     mean = result.accuracy.mean(2)
-    gain = {
-        f"largest gain over {name}": float((mean[0] - mean[i]).max())
-        for i, name in enumerate(FEATURES[1:], 1)
-    }
-    alike = {
-        f"rank correlation with {name}": float(result.likeness(name).min())
-        for name in FEATURES[1:3]
-    }
+    last = _at(result, len(result.sizes.eps) - 1)
     return {
         "clean accuracy": float((~result.wrong[0]).double().mean()),
+        "mistakes are sharper": _mistakes_are_sharper(result),
         "best accuracy": float(mean[0].max()),
+        "lowest accuracy": float(mean[0].min()),
         "worst accuracy across": float(result.across.min()),
-        "largest gain of a leak": float((result.leaky.mean(1) - mean[0]).max()),
-        **gain,
-        **alike,
+        "lowest share clean is sharper": float(result.auc.min()),
+        "gain of a leak": float((result.leaky.mean(1) - mean[0]).mean()),
+        **{
+            f"gain over {name}": float((mean[0] - mean[i]).mean())
+            for i, name in enumerate(FEATURES[1:], 1)
+        },
+        **{
+            f"rank correlation with {name}": float(result.likeness(name).min())
+            for name in FEATURES[1:3]
+        },
+        **{f"{name} at the largest radius": value for name, value in last.items()},
     }
+
+
+def _mistakes_are_sharper(result: Result) -> float:
+    """Probability that a clean image is sharper if wrong; 1/2 where none is wrong."""
+    kappa, wrong = result.features[0, 0], result.wrong[0]
+    if wrong.all() or not wrong.any():
+        return 0.5
+    return auc(kappa[wrong], kappa[~wrong])
 
 
 def _at(result: Result, i: int) -> dict[str, float]:

@@ -289,6 +289,23 @@ def test_numbers_are_finite_and_named_alike(result, digits):
         set(first)
     )
     assert "robust accuracy[2]" not in first
+    last = first["accuracy of sharpness at the largest radius"]
+    assert last == first["accuracy of sharpness[1]"]
+    assert first["lowest accuracy"] <= last <= first["best accuracy"]
+
+
+@pytest.mark.parametrize("wrong", [True, False])
+def test_mistakes_that_are_all_or_none(result, wrong):
+    same = dataclasses.replace(result, wrong=torch.full_like(result.wrong, wrong))
+    assert detection.numbers(same)["mistakes are sharper"] == 0.5
+
+
+def test_the_sharpest_are_wrong(result):
+    kappa = result.features[0, 0]
+    wrong = result.wrong.clone()
+    wrong[0] = kappa > kappa.median()
+    same = dataclasses.replace(result, wrong=wrong)
+    assert detection.numbers(same)["mistakes are sharper"] == 1
 
 
 @pytest.mark.parametrize("profile", profiles.NAMES)
