@@ -193,10 +193,22 @@ def line(
 def _evaluated(model: nn.Module) -> Iterator[nn.Module]:
     """The model in evaluation mode, or a faster copy that computes the same."""
     if _foldable(model):
-        yield fold(model)
+        network = fold(model)
+        _cast_ahead(network.body)
+        yield network
     else:
         with evaluating(model):
             yield model
+
+
+def _cast_ahead(body: nn.Module) -> None:
+    """Do once what autocast does to frozen weights in every forward pass."""
+    for layer in body.modules():
+        if isinstance(layer, (nn.Conv2d, nn.Linear)):
+            weight = layer.weight
+            lowered = torch.is_autocast_enabled(weight.device.type)
+            if lowered and weight.dtype == torch.float32:
+                layer.to(torch.get_autocast_dtype(weight.device.type))
 
 
 class _Recorder:

@@ -290,7 +290,18 @@ def test_autocast_lowers_the_features_only(name):
         assert value.dtype == torch.float32
     head = torch.nn.functional.linear(path.features, model.head.weight, model.head.bias)
     torch.testing.assert_close(path.logits, head, rtol=1e-5, atol=1e-6)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        lowered = models.fold(model).features(path.adversarial)
+    assert torch.equal(path.features[-1], lowered.float())
     exact = model.features(path.adversarial).detach()
     error = (path.features[-1] - exact).norm() / exact.norm()
     assert 1e-5 < error < 0.05
     assert (path.points - x).abs().max() <= 0.1 + 1e-6
+
+
+def test_autocast_leaves_a_double_model_in_double():
+    model, x = shaken(), images()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        path = attacks.pgd(model, x, torch.arange(4), **ATTACK)
+    expected = attacks.pgd(model, x, torch.arange(4), **ATTACK)
+    assert torch.equal(path.points, expected.points)
