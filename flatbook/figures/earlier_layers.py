@@ -26,15 +26,12 @@ from flatbook.figures import COLORS, LINES, WIDTH, BookFigure, in_style
 __all__ = ["estimates", "fall", "paths", "places", "ratios", "shares"]
 
 _MARKS = ("o", "s", "^", "D")
-_DEPTH = "from the input (left) to the last layer (right)"
 _DECADES = 3
 
 
 @in_style
 def paths(walks: Sequence[Walk], *, depth: int = 5) -> BookFigure:
-    """Medians over images of the last layers and the input, along the attack.
-
-    Thick: all images of all seeds; thin: each seed.
+    """Medians over the images of all seeds, in the last layers and the input.
 
     Args:
         walks: one per seed, all of one architecture.
@@ -74,7 +71,7 @@ def fall(walks: Mapping[str, Sequence[Walk]]) -> BookFigure:
             decades, aspect="auto", vmin=-_DECADES, vmax=0, interpolation="nearest"
         )
         last = decades.shape[1] - 1
-        axes.set_xticks([0, last], ["input", "l"])
+        axes.set_xticks([0, last], ["input", "last"])
         axes.set_title(name, fontsize=10)
         axes.grid(visible=False)
         axes.spines[:].set_visible(False)
@@ -102,8 +99,8 @@ def shares(walks: Mapping[str, Sequence[Walk]]) -> BookFigure:
             values = torch.stack([of(walk) for walk in each]).numpy()
             _bars(axes, values, number, network)
         axes.set_ylabel(name)
-    for axes, top in zip(grid, (103, 103, 1.03), strict=True):
-        axes.set_ylim(0, top)
+    for axes, top in zip(grid, (100, 100, 1), strict=True):
+        axes.set_ylim(min(0.5 * top, axes.get_ylim()[0]), 1.03 * top)
     _depth_axis(grid[-1])
     grid[-1].legend(loc="lower right", ncols=3)
     figure.align_ylabels(grid)
@@ -144,23 +141,22 @@ def estimates(results: Sequence[Result], *, back: int = 1) -> BookFigure:
     column, one = -1 - back, results[0]
     steps = np.arange(len(one.truth))
     left.plot(steps, one.truth[:, column], color="black", ls="-", label="exact")
-    for number, (name, found) in enumerate(_kinds(one).items()):
+    for number, found in enumerate(_kinds(one).values()):
         for shift, (mean, error) in enumerate(
             zip(found.mean, found.error, strict=True)
         ):
             look = {"color": COLORS[number], "fmt": _MARKS[number], "ms": 3.5, "lw": 1}
             at = steps + 0.16 * (2 * number - 1) + 0.08 * shift
-            label = name if not shift else None
-            left.errorbar(at, mean[:, column], error[:, column], label=label, **look)
+            left.errorbar(at, mean[:, column], error[:, column], **look)
     left.set_yscale("symlog", linthresh=1.0)
     left.set_title(f"mean Tr H of layer {one.walk.titles[column]}")
-    left.legend(loc="lower left")
     for number, (name, errors) in enumerate(_errors(results).items()):
         _range(right, errors, number, name)
     right.axhline(1, color="black", linewidth=1, linestyle=":")
     right.set_yscale("log")
     right.set_title("relative error")
-    right.legend()
+    lines = [left.get_lines()[0], *right.get_lines()[:3]]
+    figure.legend(handles=lines, loc="outside lower center", ncols=4)
     for axes in (left, right):
         axes.set_xlabel("attack step")
     return figure
@@ -194,11 +190,10 @@ def _mean(which: Tensor) -> Tensor:
 
 
 def _median(axes: Axes, seen: Sequence[Tensor], number: int, name: str) -> None:
-    """Median of all images thick, and that of each seed thin."""
+    """Median of the images of all seeds."""
+    middle = torch.cat(list(seen), 1).median(1).values
     look: dict[str, Any] = {"color": COLORS[number], "linestyle": LINES[number]}
-    for each in seen:
-        axes.plot(each.median(1).values, linewidth=0.6, alpha=0.6, **look)
-    axes.plot(torch.cat(list(seen), 1).median(1).values, label=name, **look)
+    axes.plot(middle, label=name, **look)
 
 
 def _bars(axes: Axes, values: np.ndarray, number: int, name: str) -> None:
@@ -206,7 +201,7 @@ def _bars(axes: Axes, values: np.ndarray, number: int, name: str) -> None:
     middle = values.mean(0)
     reach = np.stack([middle - values.min(0), values.max(0) - middle]).clip(0)
     axes.errorbar(
-        places(len(middle)),
+        places(len(middle)) + 0.006 * (number - 1),
         middle,
         reach,
         color=COLORS[number],
@@ -228,6 +223,6 @@ def _range(axes: Axes, values: np.ndarray, number: int, name: str) -> None:
 
 
 def _depth_axis(axes: Axes) -> None:
-    axes.set_xticks([0, 1], ["input", "l"])
+    axes.set_xticks([0, 1], ["input", "last"])
     axes.set_xlim(-0.03, 1.03)
-    axes.set_xlabel(_DEPTH)
+    axes.set_xlabel("depth of the layer")
