@@ -12,27 +12,28 @@ on an :math:`\ell_2` attack without a bound on its length, and
                 :math:`\epsilon_e`.
 ==============  =======================================================================
 
-Both lie between two steps and are interpolated. A better attack may find shorter ones:
-they are upper bounds of the smallest distances, up to the interpolation. Sharpness is
+Both lie between two steps and are interpolated, in the margin and in the log-odds, of
+which cross-entropy is a function. A better attack may find shorter ones: they are
+upper bounds of the smallest distances, up to the interpolation. Sharpness is
 :math:`\kappa = \|W\|^2 \|\phi\|^2 \operatorname{tr} P`, kept with its two factors. With
 every robust accuracy comes that of a second attack, on the margin instead of the
 log-odds, and the share of images whose gradients were all exactly zero.
 
 >>> rise = torch.tensor([[0.0], [1.0], [3.0], [5.0]])     # of one image, four points
 >>> distance = torch.tensor([[0.0], [0.1], [0.2], [0.4]])
->>> round(first_reach(rise, distance, 4.0).item(), 6)
+>>> round(first_reach(rise, distance, torch.tensor(4.0)).item(), 6)
 0.3
 """
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from flatbook import _checks, attacks, curvature, profiles, softmax, training
+from flatbook import _checks, attacks, profiles, softmax, training
 from flatbook.attacks import Trajectory
 from flatbook.data import Dataset
 from flatbook.experiments import _common
@@ -62,7 +63,7 @@ def variants(profile: str, data: str) -> dict[str, dict[str, Any]]:
     """
     _checks.choice("profile", profile, profiles.NAMES)
     small = data == "digits" or profile == "cpu"
-    eps, steps, pieces = _radius(data), *((5, 3) if small else (10, 4))
+    eps, steps, pieces = _radius(data), *((4, 2) if small else (10, 4))
     adversaries = {
         name: Adversary(eps=radius, step_size=radius / pieces, steps=steps)
         for name, radius in (("adversarial", eps), ("half radius", eps / 2))
@@ -72,7 +73,7 @@ def variants(profile: str, data: str) -> dict[str, dict[str, Any]]:
         **{name: {"adversary": adversary} for name, adversary in adversaries.items()},
         "label smoothing": {"label_smoothing": 0.1},
         "focal": {"loss": "focal"},
-        "brier": {"loss": "brier"},
+        "Brier": {"loss": "brier"},
         "squared error": {"loss": "squared_error", "lr": 0.005},
     }
 
@@ -131,9 +132,9 @@ def sizes(profile: str, data: str) -> Sizes:
         ValueError: no such profile.
     """
     _checks.choice("profile", profile, profiles.NAMES)
-    grid = tuple(round(10 ** (i / 8), 4) for i in range(-20, 6))
+    grid = tuple(round(10 ** (i / 8), 4) for i in range(-20, 4))
     if data == "digits":
-        return Sizes((0.1, 0.2, 0.3), 0.2, 10, 0.05, 50, grid, 120)
+        return Sizes((0.1, 0.2, 0.3), 0.2, 10, 0.05, 32, grid, 120)
     radii = tuple(n / 255 for n in (2, 4, 8, 16))
     images = {"cpu": 300, "t4": 1000, "full": 5000}[profile]
     return Sizes(radii, _radius(data), 20, 0.02, 150, grid, images)
@@ -144,34 +145,44 @@ class Seen:
     """One network, measured on N test images, on the CPU.
 
     Attributes:
-        kappa: (N,), relative sharpness at the image.
-        trace: (N,), of P.
-        confidence: (N,), the largest probability.
+        logits: (N, k).
+        size: (N,), the factor of sharpness that is not the trace of P: both norms.
         right: (N,), bool: the label is predicted.
         flip: (N,), distance at which another class leads: 0 where one does at once,
             infinite where the attack does not get there.
         reach: (E, N), distance at which the loss has risen by each tolerance.
         path: (T + 1, N), sharpness on the attack of the main radius.
         robust: (R, N), bool: right at the start and after the attack of each radius.
-        margin: (R, N), bool: the same for the attack on the margin.
-        stuck: (R, N), bool: all gradients of the first attack were exactly zero.
+        stuck: (R, N), bool: all gradients of that attack were exactly zero.
+        margin: (N,), bool: right after the attack on the margin at the main radius.
+        margin_stuck: (N,), bool: all gradients of that attack were exactly zero.
     """
 
-    kappa: Tensor
-    trace: Tensor
-    confidence: Tensor
+    logits: Tensor
+    size: Tensor
     right: Tensor
     flip: Tensor
     reach: Tensor
     path: Tensor
     robust: Tensor
-    margin: Tensor
     stuck: Tensor
+    margin: Tensor
+    margin_stuck: Tensor
 
     @property
-    def size(self) -> Tensor:
-        """(N,), the squared norms: sharpness over trace."""
-        return self.kappa / self.trace
+    def trace(self) -> Tensor:
+        """(N,), of P."""
+        return softmax.trace_p(self.logits)
+
+    @property
+    def kappa(self) -> Tensor:
+        """(N,), relative sharpness at the image."""
+        return self.size * self.trace
+
+    @property
+    def confidence(self) -> Tensor:
+        """(N,), the largest probability."""
+        return 1 - softmax.one_minus(self.logits).amin(1)
 
     @property
     def fallen(self) -> Tensor:
@@ -241,7 +252,7 @@ def run(models: Mapping[str, nn.Module], dataset: Dataset, sizes: Sizes) -> Resu
     accuracy = {name: training.accuracy(net, *test) for name, net in models.items()}
     seen = {name: measure(net, dataset, sizes) for name, net in models.items()}
     goal = float(seen["adversarial"].confidence.mean())
-    scale = matching_scale(_logits(standard, dataset, sizes), goal)
+    scale = matching_scale(seen["standard"].logits, goal)
     seen[COOLED] = measure(scale_head(standard, scale), dataset, sizes)
     accuracy[COOLED] = accuracy["standard"]
     return Result(sizes, accuracy, seen, scale)
@@ -265,10 +276,11 @@ def measure(model: nn.Module, dataset: Dataset, sizes: Sizes) -> Seen:
     ]
     names = [field.name for field in fields(Seen)]
     parts = {name: [getattr(piece, name) for piece in pieces] for name in names}
-    return Seen(**{name: torch.cat(part, dim=-1) for name, part in parts.items()})
+    axes = {name: 0 if name == "logits" else -1 for name in names}
+    return Seen(**{name: torch.cat(parts[name], dim=axes[name]) for name in names})
 
 
-def first_reach(rise: Tensor, distance: Tensor, level: float) -> Tensor:
+def first_reach(rise: Tensor, distance: Tensor, level: Tensor) -> Tensor:
     """Distance at which a quantity first reaches a level, between two points.
 
     Both are taken as straight between neighbouring points of a path.
@@ -276,7 +288,7 @@ def first_reach(rise: Tensor, distance: Tensor, level: float) -> Tensor:
     Args:
         rise: (T + 1, N), the quantity.
         distance: (T + 1, N), of each point from the start.
-        level: to reach.
+        level: (N,), or one for all: what is to be reached.
 
     Returns:
         (N,), the start's distance where the level is reached at once, infinity where it
@@ -329,6 +341,26 @@ def matching_scale(logits: Tensor, confidence: float) -> float:
     return math.exp((low + high) / 2)
 
 
+def cooling(seen: Seen, scales: Iterable[float]) -> list[tuple[float, float]]:
+    """What scaling the head does to confidence and to the correlation within.
+
+    The distances to a flip stay: scaling weight and bias moves no decision.
+
+    Args:
+        seen: a network.
+        scales: factors on its head.
+
+    Returns:
+        For every factor, the mean confidence and the rank correlation of sharpness and
+        flip distance over the images that are right.
+    """
+    scaled = [
+        replace(seen, logits=scale * seen.logits, size=scale**2 * seen.size)
+        for scale in scales
+    ]
+    return [(float(one.confidence.mean()), one.within().value) for one in scaled]
+
+
 def across(networks: Iterable[Seen]) -> Estimate:
     """Rank correlation over networks: median sharpness against median flip distance."""
     kappa, flip = zip(
@@ -372,8 +404,8 @@ def _of_one(result: Result, name: str) -> dict[str, float]:
         "median trace": float(seen.trace.median()),
         "flip distance": result.flip(name),
         "width": result.width(name),
-        "never flips": float(seen.flip.isinf().double().mean()),
-        "valley share": float(seen.fallen.double().mean()),
+        "never flips": _share(seen.flip.isinf()),
+        "valley share": _share(seen.fallen),
         "rank correlation within": _within(seen),
     }
     widths = enumerate(result.widths(name).tolist())
@@ -383,16 +415,20 @@ def _of_one(result: Result, name: str) -> dict[str, float]:
 def _attacked(result: Result, name: str) -> dict[str, float]:
     """Robust accuracies, each with what would give an artefact away."""
     seen, main = result.networks[name], result.sizes.eps.index(result.sizes.main)
-    values: dict[str, float] = {}
-    for i in range(len(result.sizes.eps)):
-        named = {
-            "robust accuracy": float(seen.robust[i].double().mean()),
-            "robust accuracy, margin": float(seen.margin[i].double().mean()),
-            "zero gradients": float(seen.stuck[i].double().mean()),
-        }
-        values |= {f"{key}[{i}]": value for key, value in named.items()}
-        values |= named if i == main else {}
-    return values
+    shares = {
+        f"{what}[{i}]": _share(which[i])
+        for what, which in (
+            ("robust accuracy", seen.robust),
+            ("zero gradients", seen.stuck),
+        )
+        for i in range(len(which))
+    }
+    return shares | {
+        "robust accuracy": _share(seen.robust[main]),
+        "zero gradients": _share(seen.stuck[main]),
+        "robust accuracy, margin": _share(seen.margin),
+        "zero gradients, margin": _share(seen.margin_stuck),
+    }
 
 
 def _within(seen: Seen) -> float:
@@ -404,26 +440,23 @@ def _within(seen: Seen) -> float:
 
 def _measure(model: nn.Module, x: Tensor, y: Tensor, sizes: Sizes) -> Seen:
     """All of `measure` for images that are attacked together."""
-    weight = check_model(model)[1].weight.detach().cpu().double()
     phi, z = _look(model, x)
     walks = {eps: _attack(model, x, y, eps, sizes.steps) for eps in sizes.eps}
+    margin = _attack(model, x, y, sizes.main, sizes.steps, loss="margin")
     flip, reach = _distances(model, x, y, sizes)
     right = z.argmax(1) == y.cpu()
-    margins = [
-        _attack(model, x, y, eps, sizes.steps, loss="margin").robust.cpu()
-        for eps in sizes.eps
-    ]
+    weight = check_model(model)[1].weight.detach().cpu().double()
     return Seen(
-        kappa=curvature.relative_sharpness(weight, phi, z),
-        trace=softmax.trace_p(z),
-        confidence=1 - softmax.one_minus(z).amin(1),
+        logits=z,
+        size=weight.square().sum() * phi.square().sum(1),
         right=right,
         flip=flip,
         reach=reach,
         path=_common.sharpness(model, walks[sizes.main]),
         robust=torch.stack([walk.robust.cpu() & right for walk in walks.values()]),
-        margin=torch.stack(margins) & right,
         stuck=torch.stack([walk.stuck.cpu() for walk in walks.values()]),
+        margin=margin.robust.cpu() & right,
+        margin_stuck=margin.stuck.cpu(),
     )
 
 
@@ -442,13 +475,19 @@ def _distances(
     )
     moved = (path.points - path.points[0]).flatten(2)
     away = moved.norm(dim=2).cpu().double()
-    z, labels = path.logits.cpu().double(), y.cpu().expand(path.logits.shape[:2])
-    losses = softmax.cross_entropy(z.flatten(0, 1), labels.flatten())
-    rise = losses.view(away.shape)
-    rise = rise - rise[0]
-    lead = -softmax.margin(z.flatten(0, 1), labels.flatten()).view(away.shape)
-    reach = [first_reach(rise, away, tolerance) for tolerance in sizes.tolerances]
-    return first_reach(lead, away, 0.0), torch.stack(reach)
+    z, labels = path.logits.cpu().double().flatten(0, 1), y.cpu().repeat(len(away))
+    lead = -softmax.margin(z, labels).view(away.shape)
+    odds = softmax.log_odds(z, labels).view(away.shape)
+    start = softmax.cross_entropy(z, labels).view(away.shape)[0]
+    reach = torch.stack(
+        [first_reach(odds, away, _log_odds(start + rise)) for rise in sizes.tolerances]
+    )
+    return first_reach(lead, away, torch.zeros_like(start)), reach
+
+
+def _log_odds(loss: Tensor) -> Tensor:
+    """The log-odds against the label at a positive cross-entropy."""
+    return loss + (-torch.expm1(-loss)).log()
 
 
 def _attack(
@@ -474,16 +513,14 @@ def _look(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
         return phi.cpu().double(), head(phi).cpu().double()
 
 
-def _logits(model: nn.Module, dataset: Dataset, sizes: Sizes) -> Tensor:
-    """Of the images that are measured."""
-    images = dataset.x_test[: sizes.images].split(sizes.batch)
-    device = _common.device_of(model)
-    return torch.cat([_look(model, x.to(device))[1] for x in images])
-
-
 def _radius(data: str) -> float:
     """Of the adversary in training, and of the main attack."""
     return 0.2 if data == "digits" else 8 / 255
+
+
+def _share(which: Tensor) -> float:
+    """Share of True; 0 of none."""
+    return float(which.double().mean()) if len(which) else 0.0
 
 
 def _ratio(above: float, below: float) -> float:
