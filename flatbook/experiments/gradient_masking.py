@@ -177,7 +177,8 @@ class Attack:
 def normalised(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy of the logits divided by their length: no scale can change it."""
     length = torch.linalg.vector_norm(logits, dim=1, keepdim=True)
-    return attacks.LOSSES["cross_entropy"](logits / length, labels)
+    tiny = torch.finfo(logits.dtype).tiny
+    return attacks.LOSSES["cross_entropy"](logits / length.clamp_min(tiny), labels)
 
 
 _CROSS_ENTROPY = attacks.LOSSES["cross_entropy"]
