@@ -97,3 +97,99 @@ def test_peak_sharpness_at_the_edges():
     assert scaling.peak_sharpness(weight, features, logits)[0] == torch.inf
     with pytest.raises(ValueError, match="at least 3, got 2"):
         scaling.peak_sharpness(weight, features, logits, points=2)
+
+
+def slow_crossing(values, level):
+    """Step by step, one sample."""
+    for t, value in enumerate(values):
+        if value >= level:
+            before = values[t - 1] if t else value
+            return t - (value - level) / (value - before) if t else 0.0
+    return float("inf")
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_crossing_against_a_loop(seed):
+    values = torch.randn(9, 40, generator=generator(seed), dtype=torch.float64)
+    level = torch.randn(40, generator=generator(seed + 9), dtype=torch.float64)
+    got = scaling.crossing(values, level)
+    for i in range(40):
+        wanted = slow_crossing(values[:, i].tolist(), level[i].item())
+        assert got[i].item() == pytest.approx(wanted, abs=1e-12)
+    assert got.isinf().any()
+    assert (got == 0).any()
+
+
+def test_crossing_at_infinities():
+    values = torch.tensor([[-torch.inf, -torch.inf], [torch.inf, 2.0]])
+    assert scaling.crossing(values, 1.0).tolist() == [1.0, 1.0]
+    assert scaling.crossing(values[:1], 0.0).isinf().all()
+
+
+def path_of(steps, n, k, seed):
+    logits = 4 * torch.randn(steps, n, k, generator=generator(seed)).double()
+    labels = logits[0].argmax(1)
+    return logits.cumsum(0), labels
+
+
+@pytest.mark.parametrize("scale", [0.3, 1.0, 40.0])
+def test_take_off_solves_for_the_log_odds(scale):
+    """On a finely cut line of two classes the loss there is the start plus the rise."""
+    logits, labels = path_of(8, 50, 2, 1)
+    losses = scaling.losses(logits.flatten(0, 1), labels.repeat(8), [scale])
+    got = scaling.take_off(losses.view(8, 50), 0.1)
+    for i in (got.isfinite() & (got > 0)).nonzero()[:, 0]:
+        t = int(got[i].ceil()) - 1
+        at = torch.lerp(logits[t, i], logits[t + 1, i], got[i] - t)
+        start = scale * torch.stack([logits[0, i], at])
+        first, there = torch.nn.functional.cross_entropy(
+            start, labels[i].repeat(2), reduction="none"
+        )
+        assert (there - first).item() == pytest.approx(0.1, rel=1e-6)
+
+
+def test_take_off_does_not_come_early_under_a_large_scale():
+    """Straight in the loss it would be at the step before the flip, at 1."""
+    z = torch.tensor([[4.0, 0.0], [3.0, 0.0], [-1.0, 0.0]], dtype=torch.float64)
+    losses = scaling.losses(z, torch.zeros(3, dtype=torch.int64), [1e2, 1e3, 1e6])
+    got = scaling.take_off(losses.T, 0.1)
+    assert got[0].item() == pytest.approx(1.75, abs=0.02)
+    assert (got[1:] > 1).all()
+
+
+def test_other_widths_are_take_offs():
+    logits, labels = path_of(6, 30, 4, 2)
+    losses = scaling.losses(logits.flatten(0, 1), labels.repeat(6), [1.0]).view(6, 30)
+    half = scaling.share_of_rise(losses, 0.5)
+    tenfold = scaling.multiple_of_start(losses, 10.0)
+    for i in range(30):
+        rise = losses[:, i].max() - losses[0, i]
+        if rise > 0:
+            wanted = scaling.take_off(losses[:, i], rise / 2)
+            assert half[i].item() == pytest.approx(wanted.item())
+        else:
+            assert half[i].isinf()
+        wanted = scaling.take_off(losses[:, i], 9 * losses[0, i])
+        assert tenfold[i].item() == pytest.approx(wanted.item())
+    assert scaling.share_of_rise(torch.ones(3, 2), 0.5).isinf().all()
+    assert (scaling.multiple_of_start(losses, 1.0) == 0).all()
+
+
+def test_bad_paths_are_named():
+    losses = torch.ones(3, 2)
+    with pytest.raises(ValueError, match=r"shape \(2,\), got \(3,\)"):
+        scaling.take_off(losses, torch.ones(3))
+    with pytest.raises(ValueError, match="losses and rise must be >= 0, got -1"):
+        scaling.take_off(losses - 2, 0.1)
+    with pytest.raises(ValueError, match="losses and rise must be >= 0, got -0.1"):
+        scaling.take_off(losses, -0.1)
+    with pytest.raises(ValueError, match="must not contain NaN"):
+        scaling.crossing(losses * torch.nan, 0.1)
+    with pytest.raises(ValueError, match="level must be finite, got inf"):
+        scaling.crossing(losses, torch.inf)
+    with pytest.raises(ValueError, match=r"\(T \+ 1, ...\), got \(0, 2\)"):
+        scaling.crossing(losses[:0], 0.1)
+    with pytest.raises(ValueError, match=r"share must lie in \(0, 1\), got 1"):
+        scaling.share_of_rise(losses, 1)
+    with pytest.raises(ValueError, match="factor must be finite and at least 1, got 0"):
+        scaling.multiple_of_start(losses, 0.5)
