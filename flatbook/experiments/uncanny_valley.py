@@ -80,10 +80,10 @@ class Sizes:
     eps: tuple[float, ...]
     main: float
     steps: int = 10
-    images: int = 150
-    line_images: int = 50
+    images: int = 100
+    line_images: int = 40
     line_steps: int = 100
-    free_images: int = 40
+    free_images: int = 30
     free_steps: int = 25
     batch: int = 250
 
