@@ -1,0 +1,117 @@
+"""Figures of robust networks: they draw the numbers they get."""
+
+import numpy as np
+import pytest
+import torch
+
+from flatbook.experiments import adversarial_training as experiment
+from flatbook.figures import BookFigure
+from flatbook.figures import adversarial_training as figures
+
+SIZES = experiment.Sizes((0.1, 0.2), 0.2, 3, 0.1, 12, (0.01, 0.1, 1.0), 30)
+NAMES = ("standard", "adversarial", experiment.COOLED)
+
+
+def seen(source, images=30):
+    """Random numbers in the ranges of a network."""
+
+    def draw(*shape):
+        return torch.rand(*shape, generator=source, dtype=torch.float64)
+
+    reach = draw(3, images).sort(0).values
+    reach[2, 0] = torch.inf
+    return experiment.Seen(
+        logits=4 * draw(images, 3),
+        size=1 + draw(images),
+        right=draw(images) > 0.1,
+        flip=draw(images),
+        reach=reach,
+        path=draw(4, images),
+        robust=draw(2, images) > 0.5,
+        stuck=draw(2, images) > 2,
+        margin=draw(images) > 0.5,
+        margin_stuck=draw(images) > 2,
+    )
+
+
+@pytest.fixture(scope="module")
+def results():
+    made = []
+    for seed in range(3):
+        source = torch.Generator().manual_seed(seed)
+        networks = {name: seen(source) for name in NAMES}
+        accuracy = dict.fromkeys(NAMES, 0.9)
+        made.append(experiment.Result(SIZES, accuracy, networks, 0.3))
+    return made
+
+
+@pytest.fixture(scope="module")
+def groups():
+    source = torch.Generator().manual_seed(9)
+    return {f"recipe {i}": [seen(source) for _ in range(3)] for i in range(4)}
+
+
+def is_drawn(figure):
+    data, size = figure._repr_png_()
+    return (
+        isinstance(figure, BookFigure)
+        and data.startswith(b"\x89PNG")
+        and size["width"] <= 700
+    )
+
+
+@pytest.mark.parametrize(
+    "draw", ["definitions", "crossing", "factors", "valleys", "within"]
+)
+def test_every_figure_is_drawn(draw, results):
+    assert is_drawn(getattr(figures, draw)(results))
+
+
+def test_figures_of_many_networks_are_drawn(results, groups):
+    assert is_drawn(figures.clouds(groups))
+    assert is_drawn(figures.cooled(results, groups, scales=[0.1, 0.5, 1.0]))
+
+
+def test_crossing_draws_the_medians(results):
+    (axes,) = figures.crossing(results).axes
+    drawn = {line.get_label(): line.get_ydata() for line in axes.get_lines()}
+    for name in NAMES:
+        each = np.array([result.widths(name).numpy() for result in results])
+        np.testing.assert_allclose(drawn[name], each.mean(0))
+
+
+def test_definitions_end_where_all_images_have_it(results):
+    left, right = figures.definitions(results).axes
+    for axes in (left, right):
+        for line in axes.get_lines():
+            assert (np.diff(line.get_ydata()) >= 0).all()
+            assert 0 <= line.get_ydata()[0] <= line.get_ydata()[-1] <= 100
+
+
+def test_clouds_draws_a_point_for_each_network(groups):
+    (axes,) = figures.clouds(groups).axes
+    lines = axes.get_lines()
+    assert [len(line.get_xdata()) for line in lines] == [3] * 4
+    first = groups["recipe 0"]
+    expected = [float(one.kappa.median()) for one in first]
+    np.testing.assert_allclose(lines[0].get_xdata(), expected)
+    looks = {(line.get_marker(), line.get_color()) for line in lines}
+    assert len(looks) == 4
+
+
+def test_cooled_draws_one_line_for_each_result(results, groups):
+    (axes,) = figures.cooled(results, groups, scales=[0.1, 1.0]).axes
+    ends = [line.get_xdata()[-1] for line in axes.get_lines()[:3]]
+    found = [float(r.networks["standard"].confidence.mean()) for r in results]
+    np.testing.assert_allclose(ends, found)
+
+
+def test_share_within_by_hand():
+    found = figures.share_within(
+        torch.tensor([0.5, torch.inf, 0.1, 0.5]), torch.tensor([0.0, 0.1, 0.5, 9.0])
+    )
+    assert found.tolist() == [0, 25, 75, 75]
+
+
+def test_decades():
+    assert figures._decades((0.02, 300.0)) == (0.01, 1000.0)
