@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from flatbook import attacks, curvature, models, profiles
+from flatbook import attacks, curvature, data, models, profiles
 from flatbook.experiments import detection, subject
 from flatbook.experiments.detection import FEATURES, Sizes, Stump
 
@@ -346,3 +346,15 @@ def test_too_few_images(network, digits):
     )
     with pytest.raises(ValueError, match="3 test images for 5 folds"):
         detection.run(network, few, SMALL)
+
+
+def test_colour_images():
+    source = torch.Generator().manual_seed(0)
+    x = torch.rand(12, 3, 32, 32, generator=source)
+    y = torch.randint(0, 4, (12,), generator=source)
+    photos = data.Dataset("photos", x, y, x, y, tuple("abcd"))
+    net = models.build("vgg11_bn", 4, width=0.125).eval()
+    size = detection.sizes("cpu", "folder")
+    size = dataclasses.replace(size, steps=2, folds=3, batch=5, pieces=4, halvings=2)
+    found = detection.numbers(detection.run(net, photos, size))
+    assert all(math.isfinite(value) for value in found.values())
