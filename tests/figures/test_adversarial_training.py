@@ -8,6 +8,8 @@ from flatbook.experiments import adversarial_training as experiment
 from flatbook.figures import BookFigure
 from flatbook.figures import adversarial_training as figures
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated:DeprecationWarning")
+
 SIZES = experiment.Sizes((0.1, 0.2), 0.2, 3, 0.1, 12, (0.01, 0.1, 1.0), 30)
 NAMES = ("standard", "adversarial", experiment.COOLED)
 
