@@ -17,6 +17,7 @@ import torch  # noqa: F401  (for the example above)
 
 from flatbook.exercises import (  # noqa: F401  (they register their checkers)
     adversarial_examples,
+    adversarial_training,
     cardano_radius,
     confidence_collapse,
     curvature_backwards,
