@@ -23,6 +23,7 @@ from flatbook.exercises import (  # noqa: F401  (they register their checkers)
     curvature_backwards,
     detection,
     earlier_layers,
+    gradient_masking,
     input_to_features,
     intro,
     linear_model,
