@@ -15,13 +15,14 @@ from matplotlib.ticker import MaxNLocator, MultipleLocator
 from numpy.typing import ArrayLike
 
 from flatbook.experiments.detection import FEATURES, Matched, Result
-from flatbook.figures import COLORS, LINES, WIDTH, BookFigure, heatmap, in_style
+from flatbook.figures import COLORS, LINES, BookFigure, heatmap, in_style
 
 __all__ = ["across", "adaptive", "radius", "ridges", "strengths"]
 
 _GREY = "#595959"
 _NAMES = ("sharpness κ", "confidence", "margin", "‖φ‖²")
 _BINS = 70
+_NARROW = 5.4
 
 
 def radius(eps: float) -> str:
@@ -55,7 +56,7 @@ def ridges(
     if adaptive is not None:
         found = [_matched(result, adaptive).features[0] for result in results]
         rows[f"adaptive,\nε = {radius(adaptive)}"] = _decades(found)
-    figure = BookFigure(figsize=(WIDTH, 0.6 + 0.75 * len(rows)))
+    figure = BookFigure(figsize=(_NARROW, 0.6 + 0.7 * len(rows)))
     axes = figure.subplots()
     low, high = min(map(np.min, rows.values())), max(map(np.max, rows.values()))
     room = 0.07 * (high - low)
@@ -80,22 +81,24 @@ def strengths(results: Sequence[Result]) -> BookFigure:
 
     Thick lines are means over seeds, thin ones the seeds.
     """
-    figure = BookFigure(figsize=(WIDTH, 3.4))
-    left, right = figure.subplots(1, 2)
+    figure = BookFigure(figsize=(_NARROW, 6.2))
+    top, bottom = figure.subplots(2, 1, sharex=True)
     accuracy = np.stack([result.accuracy.mean(2).numpy() for result in results])
     for f in range(len(FEATURES)):
-        _line(left, accuracy[:, f], f, _NAMES[f])
-    _line(right, np.stack([result.auc.numpy() for result in results]), 0, "")
-    for axes in (left, right):
+        _line(top, accuracy[:, f], f, _NAMES[f])
+    _line(bottom, np.stack([result.auc.numpy() for result in results]), 0, "")
+    for axes in (top, bottom):
         axes.axhline(0.5, color=_GREY, linewidth=1, linestyle="-", zorder=1)
-        _strength_axis(axes, results)
-    left.set(title="accuracy of a stump", ylim=(0.45, 1.1))
-    left.set_yticks([0.5, 0.6, 0.7, 0.8, 0.9, 1.0])
-    left.legend(loc="upper left", ncols=2, columnspacing=1.2, handlelength=2.6)
-    right.set(title="P(clean is sharper)", ylim=(0, 1))
+    top.set(title="accuracy of a stump", ylim=(0.45, 1.1))
+    top.set_yticks([0.5, 0.6, 0.7, 0.8, 0.9, 1.0])
+    top.legend(loc="upper left", ncols=2, columnspacing=1.2, handlelength=2.6)
+    bottom.set(title="P(clean is sharper)", ylim=(0, 1))
     places = {"x": len(results[0].sizes.eps) - 1.05, "color": _GREY, "fontsize": 9}
-    right.text(y=0.95, s="attacked is flatter", ha="right", va="top", **places)
-    right.text(y=0.05, s="attacked is sharper", ha="right", va="bottom", **places)
+    bottom.text(y=0.95, s="attacked is flatter", ha="right", va="top", **places)
+    bottom.text(y=0.05, s="attacked is sharper", ha="right", va="bottom", **places)
+    names = [radius(eps) for eps in results[0].sizes.eps]
+    bottom.set_xticks(range(len(names)), names)
+    bottom.set_xlabel("radius ε of the attack")
     return figure
 
 
@@ -105,6 +108,7 @@ def across(results: Sequence[Result]) -> BookFigure:
     mean = np.mean([result.across.numpy() for result in results], axis=0)
     names = [radius(eps) for eps in results[0].sizes.eps]
     figure = heatmap(100 * (mean - 0.5), names, annotate="+.0f")
+    figure.set_size_inches(_NARROW, 0.86 * _NARROW)
     axes, bar = figure.axes
     axes.set(xlabel="used at ε", ylabel="trained at ε")
     bar.set_ylabel("percentage points above chance")
@@ -117,7 +121,7 @@ def adaptive(results: Sequence[Result]) -> BookFigure:
     radii = results[0].sizes.adaptive
     names = ["stump on κ,\nplain attack", "the same stump", "retrained: κ"]
     names += [f"retrained: {name}" for name in (*_NAMES[1:], "all four")]
-    figure = BookFigure(figsize=(WIDTH, 3.4))
+    figure = BookFigure(figsize=(_NARROW + 0.4, 3.6))
     grid = figure.subplots(1, len(radii), sharey=True, sharex=True, squeeze=False)[0]
     for axes, eps in zip(grid, radii, strict=True):
         found = np.stack([_detected(result, eps) for result in results], 1)
@@ -191,9 +195,3 @@ def _line(axes: Axes, values: np.ndarray, number: int, name: str) -> None:
     across = np.arange(values.shape[1])
     axes.plot(across, values.T, linewidth=0.7, alpha=0.6, **look)
     axes.plot(across, values.mean(0), label=name, **look)
-
-
-def _strength_axis(axes: Axes, results: Sequence[Result]) -> None:
-    names = [radius(eps) for eps in results[0].sizes.eps]
-    axes.set_xticks(range(len(names)), names)
-    axes.set_xlabel("radius ε of the attack")

@@ -75,14 +75,14 @@ def test_what_was_not_measured():
 
 
 def test_strengths_show_means_and_seeds():
-    left, right = detection.strengths(RESULTS).axes
+    top, bottom = detection.strengths(RESULTS).axes
     mean = np.mean([r.accuracy.mean(2).numpy() for r in RESULTS], axis=0)
-    named = {line.get_label(): line.get_ydata() for line in left.lines}
+    named = {line.get_label(): line.get_ydata() for line in top.lines}
     np.testing.assert_allclose(named["sharpness κ"], mean[0])
     np.testing.assert_allclose(named["‖φ‖²"], mean[3])
-    assert len(left.lines) == 4 * (len(RESULTS) + 1) + 1
+    assert len(top.lines) == 4 * (len(RESULTS) + 1) + 1
     auc = np.mean([r.auc.numpy() for r in RESULTS], axis=0)
-    assert any(np.allclose(line.get_ydata(), auc) for line in right.lines[:4])
+    assert any(np.allclose(line.get_ydata(), auc) for line in bottom.lines[:4])
     assert auc[0] < 0.1
     assert auc[2] > 0.9
 
