@@ -1,0 +1,125 @@
+"""Figures of loss geometry: they draw the numbers they get."""
+
+import numpy as np
+import pytest
+import torch
+
+from flatbook.experiments import loss_geometry as experiment
+from flatbook.figures import BookFigure
+from flatbook.figures import loss_geometry as figures
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated:DeprecationWarning")
+SIZES = experiment.Sizes(
+    weak_eps=0.1, strong_eps=1.0, weak_steps=4, strong_steps=6, again_images=5
+)
+
+
+def followed(source, steps, scales=SIZES.scales, images=20):
+    """Random walks of three logits away from class 0."""
+    z = torch.randn(steps + 1, images, 3, generator=source).double()
+    z[1:, :, 0] -= 3
+    z[0, :, 0] += 6
+    labels = torch.zeros(images, dtype=torch.int64)
+    zeros = torch.rand(steps, images, generator=source) > 0.5
+    return experiment.follow(z.cumsum(0), labels, zeros, scales)
+
+
+def made(seed):
+    source = torch.Generator().manual_seed(seed)
+    paths = {"weak": followed(source, 4), "strong": followed(source, 6)}
+    again = {
+        loss: [followed(source, 6, [1.0], 5) for _ in SIZES.again]
+        for loss in experiment.LOSSES
+    }
+    scales = torch.logspace(0, 2, 5, dtype=torch.float64)
+    level = experiment.Plateau(scales, 9 + 0 * scales, 2 / scales**3, 9.0)
+    kappa = torch.rand(20, generator=source).double()
+    return experiment.Result(SIZES, 0.9, kappa, paths, again, level)
+
+
+@pytest.fixture(scope="module")
+def results():
+    return [made(seed) for seed in range(3)]
+
+
+def lines(axes):
+    return {line.get_label(): line.get_ydata() for line in axes.lines}
+
+
+def shows(figure):
+    data, size = figure._repr_png_()
+    assert isinstance(figure, BookFigure)
+    assert data.startswith(b"\x89PNG")
+    assert size["width"] <= 700
+    return True
+
+
+def test_sorted_rises(results):
+    figure = figures.sorted_rises(results)
+    assert shows(figure)
+    for axes, kind in zip(figure.axes, ("weak", "strong"), strict=True):
+        drawn = lines(axes)["s = 1"]
+        rise = torch.cat([r.paths[kind].rise[SIZES.one] for r in results])
+        assert len(drawn) == 60
+        assert (np.diff(drawn) >= 0).all()
+        assert drawn[-1] == pytest.approx(rise.max().item())
+
+
+def test_middle_and_mean(results):
+    figure = figures.middle_and_mean(results)
+    assert shows(figure)
+    drawn = lines(figure.axes[1])["mean"]
+    logs = [r.paths["strong"].rise.mean(1).log() for r in results]
+    np.testing.assert_allclose(drawn, torch.stack(logs).mean(0).exp())
+
+
+def test_basin(results):
+    figure = figures.basin(results[0], 3)
+    assert shows(figure)
+    path = results[0].paths["strong"]
+    drawn = lines(figure.axes[0])["s = 1/4"]
+    np.testing.assert_allclose(drawn, path.normalised[0, :, 3])
+    hinge = lines(figure.axes[1])["hinge"]
+    np.testing.assert_allclose(hinge, (-path.margins[:, 3]).clamp_min(0))
+
+
+def test_narrowing(results):
+    figure = figures.narrowing(results)
+    assert shows(figure)
+    drawn = lines(figure.axes[1])
+    wanted = [r.paths["strong"].width("label flip")[0].median() for r in results]
+    np.testing.assert_allclose(drawn["label flip"], np.mean(wanted))
+    assert drawn["rise of 0.1"][-1] == pytest.approx(drawn["label flip"][-1], abs=0.1)
+
+
+def test_against_sharpness_marks_what_never_gets_there(results):
+    figure = figures.against_sharpness(results[0])
+    assert shows(figure)
+    reached = [sum(len(line.get_xdata()) for line in a.lines) for a in figure.axes]
+    assert reached == [20] * 4
+
+
+def test_readings(results):
+    figure = figures.readings(results)
+    assert shows(figure)
+    drawn = lines(figure.axes[0])["anew, log-odds"]
+    means = [{k: v.mean(1) for k, v in r.readings.items()} for r in results]
+    wanted = [100 * m["log_odds"] / m["one path"] for m in means]
+    np.testing.assert_allclose(drawn, torch.stack(wanted).mean(0))
+    shares = lines(figure.axes[1])["never moved"]
+    wanted = [r.stuck("cross_entropy") for r in results]
+    np.testing.assert_allclose(shares, 100 * torch.stack(wanted).mean(0))
+
+
+def test_plateau(results):
+    figure = figures.plateau(results)
+    assert shows(figure)
+    np.testing.assert_allclose(lines(figure.axes[0])["mean"], 1)
+    np.testing.assert_allclose(lines(figure.axes[0])["median"][0], 2 / 9)
+
+
+def test_scales_as_they_are_read():
+    assert figures.scale(0.5) == "s = 1/2"
+    assert figures.scale(2.5) == "s = 2.5"
+    with pytest.raises(ValueError, match=r"not in tuple|x not in"):
+        figures.sorted_rises([made(0)], (3.0,))
