@@ -28,7 +28,6 @@ Stump(threshold=4.5, attacked_above=False, accuracy=0.833...)
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
 import torch
@@ -40,7 +39,6 @@ from flatbook.experiments import _common, _statistics
 from flatbook.models import check_model, evaluating
 
 VERSION = 1
-VARIANTS: Mapping[str, Mapping[str, Any]] = {"standard": {}}
 FEATURES = ("sharpness", "confidence", "margin", "feature norm")
 
 _STEPS_TO_EDGE = 4

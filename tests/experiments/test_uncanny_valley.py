@@ -269,6 +269,8 @@ def test_variants_are_recipes():
     for changes in uv.VARIANTS.values():
         recipe = dataclasses.replace(Recipe(2), **changes)
         assert recipe.loss in LOSSES
+    assert uv.variants("cpu", "digits") == uv.variants("t4", "cifar10") == uv.VARIANTS
+    assert list(uv.variants("cpu", "folder")) == ["standard"]
     x = torch.linspace(0.1, 8, 7, dtype=torch.float64)
     z = torch.stack([0 * x, torch.expm1(x).log()], 1)
     y = torch.zeros(7, dtype=torch.int64)
