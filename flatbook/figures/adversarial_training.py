@@ -168,7 +168,7 @@ def cooled(
         axes.plot(*line, color=COLORS[0], linewidth=1.2, linestyle="-")
     for number, (name, networks) in enumerate(others.items()):
         points = np.array([cooling(seen, [1.0])[0] for seen in networks]).T
-        axes.plot(*points, label=name, **_mark(number))
+        axes.plot(*points, label=name, **_mark(number + 1))
     axes.plot([], [], color=COLORS[0], linestyle="-", label="standard, scaled")
     axes.axhline(0, color="#595959", linewidth=1, linestyle="-")
     axes.set_ylim(-1, 1)
@@ -194,7 +194,7 @@ def clouds(groups: Mapping[str, Sequence[Seen]]) -> BookFigure:
     found = across(seen for networks in groups.values() for seen in networks)
     axes.set_title(f"rank correlation {found}".replace("-", "−"), fontsize=10)
     axes.set_xscale("log")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.05 * axes.get_ylim()[1])
     axes.set_xlabel("median sharpness κ of a network")
     axes.set_ylabel("median distance to a flip (ℓ₂)")
     axes.legend(loc="lower left", ncols=2)
