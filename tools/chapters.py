@@ -190,6 +190,9 @@ def run(paths: list[Path], *, accept: bool) -> int:
 
 def main(argv: list[str]) -> int:
     """Run what is missing and report the time of every chapter."""
+    if set(argv) - {"--accept"}:
+        print(__doc__)
+        return 2
     accept = "--accept" in argv
     todo = pending()
     if accept:
