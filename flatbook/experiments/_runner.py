@@ -86,14 +86,14 @@ class Plan:
     @property
     def variants(self) -> dict[str, dict[str, Any]]:
         """The networks of a seed: name -> fields of the recipe that differ."""
-        listed = getattr(self.experiment, "VARIANTS", {"standard": {}})
-        choose = getattr(self.experiment, "variants", lambda profile, data: listed)
-        return dict(choose(self.profile, self.subject.data))
+        if not self.compares:
+            return {"standard": {}}
+        return dict(self.experiment.variants(self.profile, self.subject.data))  # type: ignore[attr-defined]
 
     @property
     def compares(self) -> bool:
         """Whether `run` takes a dictionary of networks."""
-        return hasattr(self.experiment, "variants") or len(self.variants) > 1
+        return hasattr(self.experiment, "variants")
 
     @property
     def settings(self) -> dict[str, object]:

@@ -22,7 +22,7 @@ of its own, and all of them together cost as many times more as there are layers
 (4, 49)
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
@@ -37,7 +37,6 @@ from flatbook.experiments import _common, _statistics
 from flatbook.models import check_model, evaluating
 
 VERSION = 1
-VARIANTS: Mapping[str, Mapping[str, Any]] = {"standard": {}}
 
 POWERS = (0, 1, 2)
 _STEPS_TO_EDGE = 4
