@@ -28,6 +28,7 @@ from flatbook.exercises import (  # noqa: F401  (they register their checkers)
     intro,
     linear_model,
     loss_bound,
+    loss_geometry,
     relative_flatness,
     softmax_hessian,
     third_derivative,
