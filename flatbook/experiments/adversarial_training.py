@@ -137,7 +137,7 @@ def sizes(profile: str, data: str) -> Sizes:
         return Sizes((0.1, 0.2, 0.3), 0.2, 10, 0.05, 32, grid, 120)
     radii = tuple(n / 255 for n in (2, 4, 8, 16))
     images = {"cpu": 300, "t4": 1000, "full": 5000}[profile]
-    return Sizes(radii, _radius(data), 20, 0.02, 150, grid, images)
+    return Sizes(radii, _radius(data), 20, 0.02, 150, grid, images, batch=100)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -314,7 +314,7 @@ def matching_scale(logits: Tensor, confidence: float) -> float:
         confidence: the mean largest probability to reach.
 
     Returns:
-        The factor, between 1/1000 and 1000, by bisection: the mean confidence rises
+        The factor, between 1e-6 and 1e6, by bisection: the mean confidence rises
         with the factor.
 
     Raises:
@@ -329,7 +329,7 @@ def matching_scale(logits: Tensor, confidence: float) -> float:
         return float((math.exp(log_scale) * z).softmax(1).amax(1).mean())
 
     z = logits.double()
-    low, high = -math.log(1000), math.log(1000)
+    low, high = -math.log(1e6), math.log(1e6)
     if not mean(low) <= confidence <= mean(high):
         raise ValueError(
             f"confidence must lie in [{mean(low):.4g}, {mean(high):.4g}], what scaling "
