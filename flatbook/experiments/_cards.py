@@ -7,12 +7,14 @@ today, or that lacks a number the page shows, is refused: the page is then not b
 
 import html
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from flatbook import results
-from flatbook.experiments._runner import plan_of, summarise
+from flatbook.experiments._runner import Plan, plan_of, summarise
+from flatbook.experiments._subjects import subject
 from flatbook.results import Card
 
 _PACKAGE = Path(__file__).parents[1]
@@ -105,7 +107,8 @@ def beside(
     found = cards(name, folder)
     columns = {here: _column("this page", values, names)}
     for card in found:
-        columns[_heading(card)] = _column(_heading(card), card.values, names)
+        left_out = _left_out(card, names)
+        columns[_heading(card)] = _column(_heading(card), card.values, names, left_out)
     notes = [results.describe(card) for card in found]
     if not any(card.profile == "full" for card in found):
         columns["paper's size"] = ("not yet run",) * len(names)
@@ -152,11 +155,30 @@ def _heading(card: Card) -> str:
     return f"{card.settings['label']}, {subject['model']}{size}, {card.profile}"
 
 
-def _column(where: str, values: Summary, names: Mapping[str, str]) -> tuple[str, ...]:
-    lacking = [name for name in names if name not in values]
+def _left_out(card: Card, names: Mapping[str, str]) -> set[str]:
+    """Numbers of networks that the experiment leaves out at the card's size.
+
+    They are named ``network: number``, and the card lists its networks.
+    """
+    paper = Plan(card.experiment, "full", subject(profile="full"), (0,), "")
+    absent = set(paper.variants) - set(
+        cast(Mapping[str, Any], card.settings["recipes"])
+    )
+    return {name for name in names if name.partition(": ")[0] in absent}
+
+
+def _column(
+    where: str,
+    values: Summary,
+    names: Mapping[str, str],
+    left_out: AbstractSet[str] = frozenset(),
+) -> tuple[str, ...]:
+    lacking = [name for name in names if name not in values and name not in left_out]
     if lacking:
         raise ValueError(f"{where} lacks {', '.join(lacking)}")
-    return tuple(_text(values[name]) for name in names)
+    return tuple(
+        _text(values[name]) if name in values else "left out" for name in names
+    )
 
 
 def _cell(text: str) -> str:

@@ -48,7 +48,6 @@ from flatbook.experiments import _common, _statistics
 from flatbook.models import check_model, evaluating, scale_head
 
 VERSION = 1
-VARIANTS: Mapping[str, Mapping[str, Any]] = {"standard": {}}
 WIDTHS = ("rise of 0.1", "label flip", "tenth of rise", "ten times start")
 LOSSES = ("log_odds", "cross_entropy")
 _RISE, _SHARE, _FACTOR = 0.1, 0.1, 10.0

@@ -127,6 +127,18 @@ def test_a_row_that_a_card_lacks(filed):
         _cards.beside("demo", LIVE, rows=["loss[1]"], folder=filed)
 
 
+def test_networks_that_a_card_leaves_out(filed, demo):
+    """The experiment compares two networks; at the card's size it ran one of them."""
+    both = {"standard": {}, "smooth": {"label_smoothing": 0.2}}
+    one = {"standard": {}}
+    demo.variants = lambda profile, data: both if profile == "full" else one
+    live = [{"smooth: loss": 1.0, "smoother: loss": 1.0}] * 3
+    table = _cards.beside("demo", live, rows=["smooth: loss"], folder=filed)
+    assert table.columns["Digits, 8x8, mlp, cpu"] == ("left out",)
+    with pytest.raises(ValueError, match="cpu lacks smoother: loss"):
+        _cards.beside("demo", live, rows=["smoother: loss"], folder=filed)
+
+
 def test_edited_by_hand(filed):
     (path,) = filed.glob("*.json")
     content = json.loads(path.read_text())
