@@ -52,16 +52,18 @@ class Table:
         return "\n".join([*texts, *self.notes])
 
     def _repr_html_(self) -> str:
-        head, *body = ([_cell(text) for text in line] for line in self._lines())
+        first_line, *lines = self._lines()
+        head = [_small_print(text, ", ") for text in first_line]
+        body = [[_small_print(text, " (") for text in line] for line in lines]
         top = "".join(f"<th>{cell}</th>" for cell in head)
-        lines = [
+        rows = [
             f"<tr><th>{first}</th>{''.join(f'<td>{cell}</td>' for cell in rest)}</tr>"
             for first, *rest in body
         ]
         notes = "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
         return (
             '<div class="result-card"><table class="table">'
-            f"<thead><tr>{top}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+            f"<thead><tr>{top}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
             f"{notes}</div>"
         )
 
@@ -181,11 +183,11 @@ def _column(
     )
 
 
-def _cell(text: str) -> str:
-    """A text as HTML, what stands in brackets at its end in small print."""
-    escaped = html.escape(text)
-    number, bracket, spread = escaped.partition(" (")
-    return f"{number} <small>({spread}</small>" if bracket else escaped
+def _small_print(text: str, mark: str) -> str:
+    """A text as HTML, what follows the first mark in small print."""
+    large, found, small = html.escape(text).partition(mark)
+    opening = mark.strip(", ")
+    return f"{large} <small>{opening}{small}</small>" if found else large
 
 
 def _text(value: Mapping[str, float]) -> str:
