@@ -187,12 +187,9 @@ FAST = Recipe(
 )
 """A short training of full-width networks on CIFAR-10, meant for minutes on one GPU.
 
-It aims at 94 % with a ResNet-18. That is not measured yet: neither the accuracy nor the
-time on a GPU. What was measured is small: on a CPU, a ResNet-18 of a quarter of the
-width, 500 images per class, 7 epochs of batches of 128 in bfloat16, one seed. With
-`lr` = 0.1 these settings reached 51.9 %, those of `PAPER` 52.4 %, with `lr` = 0.2 they
-reached 50.3 %: at so few steps, warmup and the larger decay bring nothing. There is no
-label smoothing, because confidence is what the book studies.
+It aims at 94 % with a ResNet-18. Neither that nor its time on a GPU is measured yet:
+no GPU was at hand. There is no label smoothing, because confidence is what the book
+studies.
 """
 
 
