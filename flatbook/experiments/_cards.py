@@ -111,7 +111,7 @@ def beside(
     for card in found:
         left_out = _left_out(card, names)
         columns[_heading(card)] = _column(_heading(card), card.values, names, left_out)
-    notes = [results.describe(card) for card in found]
+    notes = [_note(card) for card in found]
     if not any(card.profile == "full" for card in found):
         columns["paper's size"] = ("not yet run",) * len(names)
         notes.append(f"To run it: python -m flatbook.experiments {name} --profile full")
@@ -155,6 +155,16 @@ def _heading(card: Card) -> str:
     width = subject["width"]
     size = "" if width == 1 else f" × {width:g}"
     return f"{card.settings['label']}, {subject['model']}{size}, {card.profile}"
+
+
+def _note(card: Card) -> str:
+    """What the networks of a card were trained on, and where it comes from."""
+    there = cast(Mapping[str, Any], card.settings["subject"])
+    limit, epochs = there["limit"], there["recipe"]["epochs"]
+    images = f"{limit} images per class" if limit else "all images"
+    return f"{card.settings['label']}: {images}, {epochs} epochs; " + results.describe(
+        card
+    )
 
 
 def _left_out(card: Card, names: Mapping[str, str]) -> set[str]:

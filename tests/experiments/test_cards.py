@@ -35,6 +35,7 @@ def test_a_page_beside_a_card(filed):
     assert list(table.columns) == headings
     assert table.columns["this page"] == ("0.3 (0.1 to 0.6)", "1")
     assert table.columns["paper's size"] == ("not yet run",) * 2
+    assert table.notes[0].startswith("Digits, 8x8: all images, 2 epochs; demo,")
     assert "3 seeds" in table.notes[0]
     assert "--profile full" in table.notes[1]
 
