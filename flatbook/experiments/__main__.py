@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 
 from flatbook import models, profiles
-from flatbook.experiments._cards import FOLDER
 from flatbook.experiments._runner import (
     NAMES,
     Places,
@@ -153,7 +152,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--device", default="cpu", help="cpu (default), cuda or cuda:N")
     add("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="SEED",
         help="default: 0 1 2; the book takes cards of three or more")  # fmt: skip
-    add("--results", default=str(FOLDER), metavar="DIR", help="where the card goes")
+    add("--results", default="results", metavar="DIR",
+        help="where the card goes (default: %(default)s)")  # fmt: skip
     add("--work", default="_build/experiments", metavar="DIR",
         help="checkpoints and finished seeds (default: %(default)s)")  # fmt: skip
     add("--quiet", action="store_true", help="no progress on the standard error")
