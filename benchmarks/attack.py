@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from benchmarks.timing import Job, Range, ratios
 from flatbook import attacks, data, models, scaling, training
 
-SCALES = (0.25, 0.5, 1.0, 2.0, 5.0, 20.0, 50.0)
+SCALES = (0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 50.0)
 Attack = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 
