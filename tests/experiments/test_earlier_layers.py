@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from flatbook import attacks, curvature, models, profiles, training
+from flatbook import attacks, curvature, models, profiles
 from flatbook.experiments import _common, summarise
 from flatbook.experiments import earlier_layers as el
+from tests.trained import trained
 
 SMALL = el.Sizes(eps=0.3, steps=4, images=9, deep=2, repeats=3, chunk=4, batch=13)
 
@@ -18,10 +19,7 @@ SMALL = el.Sizes(eps=0.3, steps=4, images=9, deep=2, repeats=3, chunk=4, batch=1
 @pytest.fixture(scope="module")
 def network(digits):
     """A network trained for a moment."""
-    net = models.build("mlp", 10, width=0.1, in_channels=1, image_size=8)
-    net = models.reinitialise(net, 0)
-    training.train(net, digits, training.Recipe(4), progress=False)
-    return net.eval()
+    return trained(digits, 4, width=0.1)
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,10 @@ import math
 import pytest
 import torch
 
-from flatbook import attacks, curvature, models, profiles, softmax, training
+from flatbook import attacks, curvature, models, profiles, softmax
 from flatbook.experiments import loss_geometry as lg
 from flatbook.experiments import summarise
+from tests.trained import trained
 
 SMALL = lg.Sizes(
     weak_eps=0.2,
@@ -29,10 +30,7 @@ SMALL = lg.Sizes(
 
 @pytest.fixture(scope="module")
 def network(digits):
-    net = models.build("mlp", 10, in_channels=1, image_size=8)
-    net = models.reinitialise(net, 0)
-    training.train(net, digits, training.Recipe(3), progress=False)
-    return net.eval()
+    return trained(digits)
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from flatbook import attacks, losses, models, profiles, softmax
 from flatbook.experiments import summarise
 from flatbook.experiments import uncanny_valley as uv
 from flatbook.training import LOSSES, Recipe
+from tests.trained import trained
 
 SMALL = uv.Sizes(
     eps=(0.1, 0.3),
@@ -29,15 +30,7 @@ SMALL = uv.Sizes(
 @pytest.fixture(scope="module")
 def networks(digits):
     """Two networks of one seed, trained for a moment."""
-    from flatbook import training
-
-    nets = {}
-    for name, changes in (("standard", {}), ("Brier", {"loss": "brier"})):
-        net = models.build("mlp", 10, in_channels=1, image_size=8)
-        net = models.reinitialise(net, 0)
-        training.train(net, digits, Recipe(3, **changes), progress=False)
-        nets[name] = net.eval()
-    return nets
+    return {"standard": trained(digits), "Brier": trained(digits, loss="brier")}
 
 
 @pytest.fixture(scope="module")
