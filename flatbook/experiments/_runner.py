@@ -2,10 +2,11 @@
 
 Every finished seed is filed as a small JSON part, and every network as a checkpoint,
 so that an interrupted run goes on where it stopped. A part is used again only if the
-settings, the images and the code (by its commit) are the same.
+settings, the images and the package's source are the same.
 """
 
 import dataclasses
+import hashlib
 import importlib
 import json
 import sys
@@ -262,10 +263,20 @@ def _part_key(plan: Plan, dataset: Dataset, places: Places) -> str:
         | {
             "seeds": [],
             "data": dataset.sha256,
-            "commit": results.commit(),
+            "source": source(),
             "device": places.device,
         }
     )
+
+
+def source() -> str:
+    """SHA-256 of the package's modules: known without git, and with changed files."""
+    folder = Path(__file__).parents[1]
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(path.relative_to(folder).as_posix().encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def _read_part(path: Path) -> dict[str, Any] | None:

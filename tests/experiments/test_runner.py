@@ -60,11 +60,11 @@ def change_version(plan, demo, monkeypatch):
     monkeypatch.setattr(demo, "VERSION", 2)
 
 
-def change_commit(plan, demo, monkeypatch):
-    monkeypatch.setattr(results, "commit", lambda: "another")
+def change_source(plan, demo, monkeypatch):
+    monkeypatch.setattr(_runner, "source", lambda: "another")
 
 
-@pytest.mark.parametrize("change", [change_sizes, change_version, change_commit])
+@pytest.mark.parametrize("change", [change_sizes, change_version, change_source])
 def test_seeds_of_other_settings_are_run_again(
     plan, places, digits, demo, monkeypatch, change
 ):
@@ -74,6 +74,18 @@ def test_seeds_of_other_settings_are_run_again(
     change(plan, demo, monkeypatch)
     _runner.execute(plan, digits, places)
     assert len(runs) == 3
+
+
+def test_a_changed_module_changes_the_source(monkeypatch):
+    """Also without a commit: an edited file makes finished seeds old."""
+    before, read = _runner.source(), _runner.Path.read_bytes
+    assert before == _runner.source()
+
+    def edited(path):
+        return read(path) + b"#" * (path.name == "softmax.py")
+
+    monkeypatch.setattr(_runner.Path, "read_bytes", edited)
+    assert _runner.source() != before
 
 
 def test_a_damaged_part_is_run_again(plan, places, digits):
