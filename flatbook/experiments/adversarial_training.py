@@ -37,9 +37,9 @@ from flatbook import _checks, attacks, profiles, softmax, training
 from flatbook.attacks import Trajectory
 from flatbook.data import Dataset
 from flatbook.experiments import _common
+from flatbook.experiments._adversary import adversary, radius
 from flatbook.experiments._statistics import Estimate, rank_correlation
 from flatbook.models import check_model, evaluating, scale_head
-from flatbook.training import Adversary
 
 VERSION = 1
 COOLED = "standard, cooled"
@@ -53,24 +53,17 @@ _FALLEN = 0.1
 def variants(profile: str, data: str) -> dict[str, dict[str, Any]]:
     """The networks of one seed.
 
-    The adversary of natural images is the paper's, 10 steps of 2/255 within 8/255;
-    for digits, and on a processor, it takes fewer and longer steps. The networks
-    without an adversary are those of `flatbook.experiments.uncanny_valley` and share
-    their checkpoints.
+    The networks without an adversary are those of `flatbook.experiments.uncanny_valley`
+    and share their checkpoints.
 
     Raises:
         ValueError: no such profile.
     """
     _checks.choice("profile", profile, profiles.NAMES)
-    small = data == "digits" or profile == "cpu"
-    eps, steps, pieces = _radius(data), *((4, 2) if small else (10, 4))
-    adversaries = {
-        name: Adversary(eps=radius, step_size=radius / pieces, steps=steps)
-        for name, radius in (("adversarial", eps), ("half radius", eps / 2))
-    }
     return {
         "standard": {},
-        **{name: {"adversary": adversary} for name, adversary in adversaries.items()},
+        "adversarial": {"adversary": adversary(profile, data)},
+        "half radius": {"adversary": adversary(profile, data, share=0.5)},
         "label smoothing": {"label_smoothing": 0.1},
         "focal": {"loss": "focal"},
         "Brier": {"loss": "brier"},
@@ -137,7 +130,7 @@ def sizes(profile: str, data: str) -> Sizes:
         return Sizes((0.1, 0.2, 0.3), 0.2, 10, 0.05, 32, grid, 120)
     radii = tuple(n / 255 for n in (2, 4, 8, 16))
     images = {"cpu": 300, "t4": 1000, "full": 5000}[profile]
-    return Sizes(radii, _radius(data), 20, 0.02, 150, grid, images, batch=100)
+    return Sizes(radii, radius(data), 20, 0.02, 150, grid, images, batch=100)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -511,11 +504,6 @@ def _look(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     with torch.no_grad(), evaluating(model):
         phi = features(x)
         return phi.cpu().double(), head(phi).cpu().double()
-
-
-def _radius(data: str) -> float:
-    """Of the adversary in training, and of the main attack."""
-    return 0.2 if data == "digits" else 8 / 255
 
 
 def _share(which: Tensor) -> float:
