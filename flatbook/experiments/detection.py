@@ -26,6 +26,7 @@ the Kolmogorov-Smirnov distance of the two populations (``prop-stump``).
 Stump(threshold=4.5, attacked_above=False, accuracy=0.833...)
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 
@@ -44,6 +45,7 @@ FEATURES = ("sharpness", "confidence", "margin", "feature norm")
 _STEPS_TO_EDGE = 4
 _TOGETHER = 3
 _FLOOR = -1e6
+_SHARES = 128
 
 
 @dataclass(frozen=True)
@@ -488,6 +490,95 @@ def _of_matched(found: Matched, eps: float) -> dict[str, float]:
             for f, name in enumerate(names)
         },
     }
+
+
+def panels(result: Result) -> dict[str, Tensor]:
+    """Distributions, detectors and the adaptive attack, as small arrays of one seed.
+
+    The paper has no figure of this, only five accuracies (appendix D.4).
+
+    Returns:
+        For S radii, A of them with an adaptive attack:
+
+        - `eps` (S,), `adaptive_eps` (A,) and `levels` (Q,), the axes;
+        - `log10_sharpness` (1 + S, Q), quantiles of clean images, then of each radius;
+        - `adaptive_log10_sharpness` (A, Q), of what the adaptive attacks end in;
+        - `threshold` (S,), in log10, and `attacked_above` (S,), 0 or 1, of the best
+          stump on sharpness for all images;
+        - `accuracy` (4, S, folds), of a stump on each of `FEATURES`;
+        - `leaky` (S, folds), on sharpness, when an image may lie in two folds;
+        - `across` (S, S), trained at the radius of the row, used at the column's;
+        - `clean_sharper` (S,), probability that a clean image is the sharper one;
+        - `robust` (S,), share of images that survive, and `never_moved` (S,);
+        - `adaptive_wrong` (A,), share of images that are misclassified there, and
+          `adaptive_size` (A,), their median size over the radius;
+        - `same_stump` (A, folds), accuracy of the stump of the plain attack there;
+        - `retrained` (A, 5, folds), after training there: `FEATURES`, and all of them.
+    """
+    kappa = result.features[0] / math.log(10)
+    stumps = [best_stump(kappa[0], other) for other in kappa[1:]]
+    seen = {
+        "eps": _vector(result.sizes.eps),
+        "levels": _levels(),
+        "log10_sharpness": kappa.quantile(_levels(), 1).T,
+        "threshold": _vector([stump.threshold for stump in stumps]),
+        "attacked_above": torch.tensor([int(s.attacked_above) for s in stumps]),
+        "accuracy": result.accuracy,
+        "leaky": result.leaky,
+        "across": result.across,
+        "clean_sharper": result.auc,
+        "robust": result.robust,
+        "never_moved": result.stuck.double().mean(1),
+    }
+    return seen | _adaptive_panels(result)
+
+
+def passes(
+    sizes: Sizes,
+    *,
+    classes: int,
+    test_images: int,
+    networks: int = 1,
+) -> float:
+    """Work of `run`, in forward passes of one image; stumps cost next to nothing.
+
+    Args:
+        sizes: how much is measured.
+        classes: not used; `experiments` have this signature in common.
+        test_images: of the data set; no more than `sizes.images` are used.
+        networks: each is measured.
+    """
+    attack = 2 * sizes.steps + 1
+    search = sizes.pieces + 1 + sizes.halvings + 1
+    each = len(sizes.eps) * attack + len(sizes.adaptive) * (attack + search)
+    return float(networks * min(sizes.images, test_images) * each)
+
+
+def _adaptive_panels(result: Result) -> dict[str, Tensor]:
+    """The adaptive attacks, in the order of their radii."""
+    radii = sorted(result.matched)
+    found = [result.matched[eps] for eps in radii]
+    kappa = torch.stack([one.features[0] for one in found]) / math.log(10)
+    sizes = [
+        float(one.size.median()) / eps for eps, one in zip(radii, found, strict=True)
+    ]
+    return {
+        "adaptive_eps": _vector(radii),
+        "adaptive_log10_sharpness": kappa.quantile(_levels(), 1).T,
+        "adaptive_wrong": torch.stack([one.wrong.double().mean() for one in found]),
+        "adaptive_size": _vector(sizes),
+        "same_stump": torch.stack([one.same for one in found]),
+        "retrained": torch.stack([one.retrained for one in found]),
+    }
+
+
+def _levels() -> Tensor:
+    """Levels in the middle of equal shares: their quantiles stand for a population."""
+    return (torch.arange(_SHARES, dtype=torch.float64) + 0.5) / _SHARES
+
+
+def _vector(values: Sequence[float]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
 
 
 def _batches(

@@ -45,6 +45,12 @@ _STEPS_TO_EDGE = 4
 FLOOR = 1e-10
 """What the Euclidean attack adds to the length of a gradient."""
 
+HEADS = ("both", "weight only")
+"""What of the head is scaled when examples are tried at other scales."""
+
+LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
+"""Quantiles of sharpness that `panels` keeps."""
+
 Loss = Callable[[Tensor, Tensor], Tensor]
 Network = Callable[[Tensor], Tensor]
 
@@ -389,6 +395,89 @@ def numbers(result: Result) -> dict[str, float]:
     return values
 
 
+def panels(result: Result) -> dict[str, Tensor]:
+    """What figure 13 of the paper shows, and beside it why: small arrays of one seed.
+
+    Returns:
+        For S scales, shares being those of all images where nothing else is said:
+
+        - `scales` (S,) and `levels` (Q,), the axes;
+        - `accuracy` (), of the clean images;
+        - `log10_mean_sharpness` (S,), of the clean images, as the paper's panels a, c;
+        - `log10_sharpness` (Q, S), the quantiles at `levels`;
+        - `robust` (A, S), share that survives each of the `ATTACKS`, in their order;
+        - `never_moved` (A, S), share whose gradients were all exactly zero;
+        - `robust_to_all` (S,), share that survives every one of them;
+        - `predicted` (2, S), share of zero gradients that the clean margins predict, in
+          float32 and in float64;
+        - `transferred` (2, S), share of the examples made at the first scale that are
+          wrong; weight and bias scaled, then the weight alone; 0 where none was made;
+        - `changed` (2, S), share of the clean predictions that change, likewise.
+    """
+    kinds = (torch.float32, torch.float64)
+    seen = {
+        "scales": _double(result.sizes.scales),
+        "levels": _double(LEVELS),
+        "accuracy": _double(result.accuracy),
+        "predicted": torch.stack([result.predicted(kind) for kind in kinds]),
+    }
+    return seen | _sharpness_panel(result) | _attack_panels(result)
+
+
+def passes(
+    sizes: Sizes,
+    *,
+    classes: int,
+    test_images: int,
+    networks: int = 1,
+) -> float:
+    """Work of `run`, in forward passes of one image.
+
+    A gradient in the image counts as one pass more, and a pass in float64 as one,
+    though it takes longer.
+
+    Args:
+        sizes: how much is measured.
+        classes: not used; `experiments` have this signature in common.
+        test_images: of the data set; no more than `sizes.images` are used.
+        networks: each is measured.
+    """
+    scales, attack = len(sizes.scales), 2 * sizes.steps + 1
+    clean = 1 + 4 * scales
+    attacks_made = len(ATTACKS) * scales + len(sizes.floor_batches) + 1
+    each = clean + attack * attacks_made + 2
+    return float(networks * min(sizes.images, test_images) * each)
+
+
+def _sharpness_panel(result: Result) -> dict[str, Tensor]:
+    """Mean and quantiles of sharpness in decades; no logarithm is ever taken of 0."""
+    logs = result.log_sharpness
+    mean = logs.logsumexp(1) - math.log(logs.shape[1])
+    quantiles = logs.quantile(_double(LEVELS), 1)
+    ten = math.log(10)
+    return {"log10_mean_sharpness": mean / ten, "log10_sharpness": quantiles / ten}
+
+
+def _attack_panels(result: Result) -> dict[str, Tensor]:
+    """Shares that survive, that never moved, and that carry over to other scales."""
+    robust = torch.stack([result.robust[name] for name in ATTACKS])
+    stuck = torch.stack([result.stuck[name] for name in ATTACKS])
+    wrong = torch.stack([result.transferred[head] for head in HEADS])
+    changed = torch.stack([result.changed[head] for head in HEADS])
+    made = max(int(result.fooled.sum()), 1)
+    return {
+        "robust": robust.double().mean(2),
+        "never_moved": stuck.double().mean(2),
+        "robust_to_all": robust.all(0).double().mean(1),
+        "transferred": wrong[..., result.fooled].double().sum(2) / made,
+        "changed": changed.double().mean(2),
+    }
+
+
+def _double(values: float | tuple[float, ...]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
 def _piece(model: nn.Module, x: Tensor, y: Tensor, sizes: Sizes) -> dict[str, Tensor]:
     """All that is measured on one batch; names with a colon are dictionaries later."""
     networks = {dtype: frozen(model, dtype) for dtype in (torch.float32, torch.float64)}
@@ -491,7 +580,7 @@ def _transfer(
     clean, moved = features(x), features(points)
     before = head(clean).argmax(1)
     seen = {}
-    for name, weight_only in (("both", False), ("weight only", True)):
+    for name, weight_only in zip(HEADS, (False, True), strict=True):
         tops = [scaled(head, s, weight_only=weight_only) for s in sizes.scales]
         wrong = [~(softmax.margin(top(moved), y) > 0) for top in tops]
         changed = [top(clean).argmax(1) != before for top in tops]

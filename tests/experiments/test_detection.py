@@ -2,6 +2,7 @@ import dataclasses
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -9,6 +10,7 @@ from torch import nn
 from flatbook import attacks, curvature, data, models, profiles
 from flatbook.experiments import detection, subject
 from flatbook.experiments.detection import FEATURES, Sizes, Stump
+from tests.flops import passes
 
 SMALL = Sizes((0.1, 0.5), (0.5,), steps=8, images=60, pieces=10, halvings=6, batch=25)
 CLEAN = torch.tensor([2.0, 5.0, 8.0])
@@ -292,6 +294,81 @@ def test_numbers_are_finite_and_named_alike(result, digits):
     last = first["accuracy of sharpness at the largest radius"]
     assert last == first["accuracy of sharpness[1]"]
     assert first["lowest accuracy"] <= last <= first["best accuracy"]
+
+
+def test_panels_are_small_and_of_one_shape(result, digits):
+    first = detection.panels(result)
+    net = models.build("mlp", 10, in_channels=1, image_size=8).eval()
+    few = dataclasses.replace(
+        digits, x_test=digits.x_test[:9], y_test=digits.y_test[:9]
+    )
+    other = detection.panels(detection.run(net, few, SMALL))
+    assert {k: v.shape for k, v in first.items()} == {
+        k: v.shape for k, v in other.items()
+    }
+    assert 4 * sum(value.numel() for value in first.values()) < 30_000
+    for value in (*first.values(), *other.values()):
+        assert value.isfinite().all()
+        assert value.device.type == "cpu"
+    assert first["log10_sharpness"].shape == (3, len(first["levels"]))
+    assert first["adaptive_log10_sharpness"].shape == (1, len(first["levels"]))
+    assert first["retrained"].shape == (1, 5, 5)
+
+
+@pytest.mark.parametrize("data", ["digits", "cifar10"])
+def test_panels_stay_small(result, data):
+    """All sizes that there are, with as many radii and adaptive attacks."""
+    size = detection.sizes("full", data)
+    radii, adaptive, seen = len(size.eps), len(size.adaptive), detection.panels(result)
+    levels = len(seen["levels"])
+    entries = levels * (1 + radii + adaptive) + radii * (25 + 6 + radii)
+    assert 4 * (entries + adaptive * 33 + levels) < 30_000
+
+
+def test_panels_of_distributions(result):
+    seen = detection.panels(result)
+    levels = seen["levels"].numpy()
+    for place in range(3):
+        logs = result.features[0, place].numpy() / math.log(10)
+        expected = np.quantile(logs, levels)
+        np.testing.assert_allclose(seen["log10_sharpness"][place], expected)
+        assert seen["log10_sharpness"][place].mean() == pytest.approx(
+            logs.mean(), abs=0.1
+        )
+    logs = result.matched[0.5].features[0].numpy() / math.log(10)
+    expected = np.quantile(logs, levels)
+    np.testing.assert_allclose(seen["adaptive_log10_sharpness"][0], expected)
+
+
+def test_panels_of_detectors(result):
+    seen, values = detection.panels(result), detection.numbers(result)
+    for i in range(2):
+        stump = Stump(seen["threshold"][i].item(), bool(seen["attacked_above"][i]), 0.0)
+        clean, attacked = (result.features[0, j] / math.log(10) for j in (0, i + 1))
+        best = detection.best_stump(clean, attacked).accuracy
+        assert stump.score(clean, attacked) == pytest.approx(best)
+        for f, name in enumerate(FEATURES):
+            mean = seen["accuracy"][f, i].mean()
+            assert mean == pytest.approx(values[f"accuracy of {name}[{i}]"])
+        assert seen["clean_sharper"][i].item() == values[f"clean is sharper[{i}]"]
+        assert seen["robust"][i] == values[f"robust accuracy[{i}]"]
+        assert seen["never_moved"][i] == values[f"zero gradients[{i}]"]
+    assert seen["adaptive_wrong"][0] == values["adaptive: misclassified[0]"]
+    size = values["adaptive: median size over radius[0]"]
+    assert seen["adaptive_size"][0] == pytest.approx(size)
+    assert torch.equal(seen["same_stump"][0], result.matched[0.5].same)
+    assert torch.equal(seen["retrained"][0], result.matched[0.5].retrained)
+
+
+@pytest.mark.parametrize("radii", [(0.5,), (0.1, 0.3, 0.5)])
+@pytest.mark.parametrize("name", ["mlp", "resnet18"])
+def test_passes_are_those_that_are_made(digits, name, radii):
+    size = dataclasses.replace(SMALL, eps=radii, images=6, batch=4, folds=2)
+    net = models.build(name, 10, width=0.125, in_channels=1, image_size=8).eval()
+    made = passes(lambda: detection.run(net, digits, size), net, digits.x_test[:1])
+    told = detection.passes(size, classes=10, test_images=360)
+    assert told == pytest.approx(made, rel=0.05)
+    assert detection.passes(size, classes=10, test_images=3, networks=4) == 2 * told
 
 
 @pytest.mark.parametrize("wrong", [True, False])

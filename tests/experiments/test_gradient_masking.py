@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 from flatbook import attacks, models, profiles, scaling, softmax
 from flatbook.experiments import gradient_masking as gm
 from flatbook.experiments import summarise
+from tests.flops import passes
 
 SMALL = gm.Sizes(
     eps=0.3,
@@ -246,6 +248,75 @@ def test_a_card_keeps_finite_numbers(result, digits):
     raw = models.build("mlp", 10, in_channels=1, image_size=8)
     again = gm.numbers(gm.run(raw, digits, SMALL))
     assert set(summarise([values, again])) == set(values)
+
+
+def test_panels_are_small_and_of_one_shape(result, digits):
+    first = gm.panels(result)
+    raw = models.build("mlp", 10, in_channels=1, image_size=8)
+    few = dataclasses.replace(
+        digits, x_test=digits.x_test[:9], y_test=digits.y_test[:9]
+    )
+    other = gm.panels(gm.run(raw, few, SMALL))
+    assert {k: v.shape for k, v in first.items()} == {
+        k: v.shape for k, v in other.items()
+    }
+    assert 4 * sum(value.numel() for value in first.values()) < 30_000
+    for value in (*first.values(), *other.values()):
+        assert value.isfinite().all()
+        assert value.device.type == "cpu"
+    assert first["robust"].shape == first["never_moved"].shape == (6, 3)
+    assert first["log10_sharpness"].shape == (5, 3)
+
+
+def test_panels_of_sharpness(result):
+    seen = gm.panels(result)
+    for i in range(2):  # at the last scale kappa underflows, its logarithm does not
+        kappa = result.log_sharpness[i].exp().numpy()
+        mean = seen["log10_mean_sharpness"][i].item()
+        assert mean == pytest.approx(math.log10(kappa.mean()))
+        logs = np.log10(kappa)
+        expected = np.quantile(logs, seen["levels"].numpy())
+        np.testing.assert_allclose(seen["log10_sharpness"][:, i], expected)
+    assert seen["log10_sharpness"][2, 2] < -300
+
+
+def test_panels_count_images(result):
+    seen = gm.panels(result)
+    survivors = torch.zeros(3)
+    for s in range(3):
+        for image in range(40):
+            survivors[s] += all(result.robust[name][s, image] for name in gm.ATTACKS)
+    torch.testing.assert_close(seen["robust_to_all"], survivors.double() / 40)
+    values = gm.numbers(result)
+    for s in range(3):
+        for row, name in enumerate(gm.ATTACKS):
+            assert seen["robust"][row, s] == values[f"{name}: robust accuracy[{s}]"]
+            assert seen["never_moved"][row, s] == values[f"{name}: zero gradients[{s}]"]
+        for row, head in enumerate(gm.HEADS):
+            share = values[f"transfer, {head}[{s}]"]
+            assert seen["transferred"][row, s].item() == pytest.approx(share)
+            assert seen["changed"][row, s] == values[f"changed, {head}[{s}]"]
+        guess = values[f"predicted zero gradients, float64[{s}]"]
+        assert seen["predicted"][1, s] == guess
+    assert (seen["transferred"][0] == 1).all()
+    assert seen["accuracy"] == result.accuracy
+    assert seen["scales"].tolist() == list(SMALL.scales)
+
+
+def test_nothing_to_transfer(result):
+    none = dataclasses.replace(result, fooled=torch.zeros(40, dtype=torch.bool))
+    assert (gm.panels(none)["transferred"] == 0).all()
+
+
+@pytest.mark.parametrize("scales", [(1.0,), (1.0, 10.0, 100.0)])
+@pytest.mark.parametrize("name", ["mlp", "resnet18"])
+def test_passes_are_those_that_are_made(digits, name, scales):
+    size = dataclasses.replace(SMALL, images=6, batch=3, scales=scales)
+    net = models.build(name, 10, width=0.125, in_channels=1, image_size=8).eval()
+    made = passes(lambda: gm.run(net, digits, size), net, digits.x_test[:1])
+    told = gm.passes(size, classes=10, test_images=360)
+    assert told == pytest.approx(made, rel=0.05)
+    assert gm.passes(size, classes=10, test_images=3, networks=4) == 2 * told
 
 
 @pytest.mark.parametrize("profile", profiles.NAMES)
