@@ -23,6 +23,7 @@ ValueError: ...demo.json is stale: epochs is 2 there, 3 here
 import dataclasses
 import datetime
 import hashlib
+import io
 import json
 import math
 import os
@@ -37,6 +38,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from flatbook import profiles
@@ -46,11 +48,15 @@ __all__ = [
     "collect",
     "commit",
     "describe",
+    "device_name",
     "digest",
     "file_hash",
+    "hash_bytes",
+    "pack",
     "peak_memory_mb",
     "read",
     "summary",
+    "unpack",
     "write",
     "write_whole",
 ]
@@ -79,6 +85,7 @@ class Card:
         peak_memory_mb: largest memory of the process (on a GPU: of the GPU).
         input_hashes: input -> SHA-256.
         date: ISO date, UTC.
+        arrays: SHA-256 of the NPZ file beside the card, or "none".
 
     Raises:
         TypeError: a field has the wrong type.
@@ -97,6 +104,7 @@ class Card:
     peak_memory_mb: float
     input_hashes: Mapping[str, str]
     date: str
+    arrays: str = "none"
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -116,6 +124,17 @@ class Card:
         """Short hash of the settings."""
         return digest(self.settings)
 
+    @property
+    def outcome(self) -> str:
+        """Short hash of what was asked and what came out.
+
+        Two runs that agree have the same one; time, memory, machine, versions and
+        date are not part of it.
+        """
+        names = ("experiment", "profile", "settings", "values", "input_hashes")
+        content = {name: getattr(self, name) for name in (*names, "arrays")}
+        return digest(content)
+
 
 def digest(settings: Mapping[str, object]) -> str:
     """A short hash that changes when a setting does.
@@ -125,6 +144,48 @@ def digest(settings: Mapping[str, object]) -> str:
     """
     text = json.dumps(_as_json(settings), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def hash_bytes(content: bytes) -> str:
+    """SHA-256 of bytes, in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def pack(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Arrays as the bytes of an NPZ file; the same arrays give the same bytes.
+
+    Raises:
+        ValueError: an array holds Python objects.
+
+    >>> pack({"a": np.arange(3)}) == pack({"a": np.arange(3)})
+    True
+    """
+    file = io.BytesIO()
+    for name, array in arrays.items():
+        if np.asarray(array).dtype.hasobject:
+            raise ValueError(f"array {name!r} holds Python objects")
+    np.savez_compressed(file, **arrays)
+    return file.getvalue()
+
+
+def unpack(path: str | Path, expected: str) -> dict[str, np.ndarray]:
+    """Read the arrays of an NPZ file; nothing in it is executed.
+
+    Args:
+        path: the file.
+        expected: its SHA-256.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file has another hash.
+    """
+    content = Path(path).read_bytes()
+    if hash_bytes(content) != expected:
+        raise ValueError(
+            f"{path} has SHA-256 {hash_bytes(content)}, expected {expected}"
+        )
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
 
 
 def file_hash(path: str | Path) -> str:
@@ -181,7 +242,7 @@ def collect(
         command=command or " ".join(["python", *sys.argv]),
         commit=commit(),
         versions=_versions(),
-        device=_device_name(torch.device(device)),
+        device=device_name(torch.device(device)),
         wall_seconds=round(wall_seconds, 1),
         peak_memory_mb=round(peak_memory_mb(torch.device(device)), 1),
         input_hashes=dict(inputs or {}),
@@ -196,8 +257,12 @@ def write(path: str | Path, card: Card) -> None:
     write_whole(path, text)
 
 
-def write_whole(path: str | Path, text: str) -> None:
-    """Write a text file, whole or not at all; missing folders are made.
+def write_whole(path: str | Path, content: str | bytes) -> None:
+    """Write a file, whole or not at all; missing folders are made.
+
+    Args:
+        path: where.
+        content: text (UTF-8) or bytes.
 
     Raises:
         OSError: the folder cannot be written; an old file stays as it was.
@@ -206,8 +271,10 @@ def write_whole(path: str | Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
         Path(name).chmod(0o644)
         Path(name).replace(path)
     except BaseException:
@@ -358,7 +425,8 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _device_name(device: torch.device) -> str:
+def device_name(device: torch.device) -> str:
+    """What a card calls a device: the GPU, or the processor with its threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     cores = f"{os.cpu_count()} cores, {torch.get_num_threads()} used"

@@ -1,8 +1,10 @@
 """Result cards: what is written comes back, what cannot be trusted does not."""
 
+import dataclasses
 import json
 import os
 
+import numpy
 import pytest
 
 from flatbook import results
@@ -171,3 +173,51 @@ def test_file_hash(tmp_path):
     file = tmp_path / "empty"
     file.write_bytes(b"")
     assert results.file_hash(file).startswith("e3b0c44298fc1c14")
+
+
+def test_arrays_travel_through_a_file(tmp_path):
+    arrays = {"a b": numpy.arange(6.0).reshape(2, 3), "n": numpy.array([1, 2])}
+    content = results.pack(arrays)
+    assert results.pack(arrays) == content
+    path = tmp_path / "x.npz"
+    results.write_whole(path, content)
+    back = results.unpack(path, results.hash_bytes(content))
+    assert {k: v.tolist() for k, v in back.items()} == {
+        k: v.tolist() for k, v in arrays.items()
+    }
+    path.write_bytes(content[:-1] + b"!")
+    with pytest.raises(ValueError, match="has SHA-256 .*, expected"):
+        results.unpack(path, results.hash_bytes(content))
+
+
+class Trap:
+    """An object whose unpickling would be noticed."""
+
+    def __reduce__(self):
+        return (pytest.fail, ("unpickled",))
+
+
+def test_objects_are_neither_packed_nor_unpacked(tmp_path):
+    trap = numpy.array([Trap()], dtype=object)
+    with pytest.raises(ValueError, match="'trap' holds Python objects"):
+        results.pack({"trap": trap})
+    numpy.savez(tmp_path / "trap.npz", trap=trap)
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        results.unpack(tmp_path / "trap.npz", results.file_hash(tmp_path / "trap.npz"))
+
+
+def test_the_outcome_is_what_came_out_and_not_how_long_it_took(card):
+    same = dataclasses.replace(
+        card, wall_seconds=9.0, date="2031-01-01", commit="other", device="other"
+    )
+    assert same.outcome == card.outcome
+    values = {**card.values, "more": results.summary([1.0])}
+    changes = {
+        "values": values,
+        "settings": {**card.settings, "more": 1},
+        "arrays": "0" * 64,
+        "input_hashes": {"more": "0"},
+        "profile": "full",
+    }
+    for name, value in changes.items():
+        assert dataclasses.replace(card, **{name: value}).outcome != card.outcome

@@ -19,13 +19,12 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
+from flatbook._sources import EVERYTHING, PACKAGE, imports, module_files
 from tools import contents
 from tools.contents import ROOT
 
-PACKAGE = "flatbook"
 VERSIONS = (
     *("torch", "torchvision", "numpy", "sympy", "matplotlib", "scikit-learn"),
     *("ipython", "ipykernel", "ipywidgets", "myst-nb"),
@@ -36,7 +35,6 @@ RUN = {
     "OMP_NUM_THREADS": "1",
     "PYTHONHASHSEED": "0",
 }
-EVERYTHING = "*"
 
 
 def environment(root: Path = ROOT) -> dict[str, str]:
@@ -46,35 +44,6 @@ def environment(root: Path = ROOT) -> dict[str, str]:
     """
     inherited = {k: v for k, v in os.environ.items() if k != "MPLBACKEND"}
     return {**inherited, **RUN, "IPYTHONDIR": str(root / "_build" / "ipython")}
-
-
-def imports(tree: ast.AST, package: tuple[str, ...]) -> Iterable[str]:
-    """Names of our modules that a source imports, or EVERYTHING if unclear."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            for alias in node.names:
-                if alias.name.split(".")[0] == PACKAGE:
-                    yield alias.name if alias.asname else EVERYTHING
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module.split(".") if node.module else []
-            if node.level:
-                base = [*package[: len(package) - node.level + 1], *base]
-            if base[:1] == [PACKAGE]:
-                yield ".".join(base)
-                yield from (".".join([*base, alias.name]) for alias in node.names)
-                if any(alias.name == "*" for alias in node.names):
-                    yield EVERYTHING
-        elif isinstance(node, ast.Attribute) and node.attr == "import_module":
-            yield EVERYTHING
-
-
-def module_files(root: Path) -> dict[str, Path]:
-    """Module name -> file, for every module of the package."""
-    found = {}
-    for path in sorted((root / PACKAGE).rglob("*.py")):
-        parts = path.relative_to(root).with_suffix("").parts
-        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found
 
 
 def closure(source: str, root: Path = ROOT) -> set[str]:

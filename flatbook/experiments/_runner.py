@@ -1,12 +1,15 @@
 """From the name of an experiment to a result card, one seed after another.
 
-Every finished seed is filed as a small JSON part, and every network as a checkpoint,
-so that an interrupted run goes on where it stopped. A part is used again only if the
-settings, the images and the package's source are the same.
+Every finished seed is filed as a small part (JSON for the numbers, NPZ for what the
+figures show), and every network as a checkpoint, so that an interrupted run goes on
+where it stopped. A part is used again only if the settings, the images, the source of
+the modules involved, torch, the device and the number of threads are the same.
+
+`execute` does all of it in a row. `train`, `measure` and `file_card` are its pieces:
+they may run in different processes that share the folder `Places.work`.
 """
 
 import dataclasses
-import hashlib
 import importlib
 import json
 import sys
@@ -16,10 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from flatbook import data, results
+from flatbook import _sources, data, results
 from flatbook.data import Dataset
 from flatbook.experiments._subjects import Subject, subject
 
@@ -38,7 +42,8 @@ class Experiment(Protocol):
 
     An experiment that compares networks has one function more: ``variants(profile,
     data)`` gives name -> fields of the recipe that differ, and `run` then gets a
-    dictionary of the networks of a seed under these names.
+    dictionary of the networks of a seed under these names. One that can also look at
+    an adversarially trained network alone has ``robust_sizes(profile, data)``.
 
     Attributes:
         VERSION: goes up when the numbers change their meaning; older cards are stale.
@@ -54,6 +59,19 @@ class Experiment(Protocol):
 
     def numbers(self, result: Any) -> Mapping[str, float]:  # noqa: ANN401
         """What a card keeps of a result; curves as ``name[step]``."""
+
+    def panels(self, result: Any) -> Mapping[str, Tensor]:  # noqa: ANN401
+        """What the paper's figure shows, as small arrays of fixed shapes."""
+
+    def passes(
+        self,
+        sizes: Any,  # noqa: ANN401
+        *,
+        classes: int,
+        test_images: int,
+        networks: int = 1,
+    ) -> float:
+        """The work of `run`, in forward passes of one image."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +98,24 @@ class Plan:
         return load(self.name)
 
     @property
+    def robust(self) -> bool:
+        """Whether the networks are adversarially trained."""
+        return self.subject.recipe.adversary is not None
+
+    @property
     def sizes(self) -> Any:  # noqa: ANN401
-        """Sizes of the experiment for this profile and these images."""
-        return self.experiment.sizes(self.profile, self.subject.data)
+        """Sizes of the experiment for this profile, these images and networks.
+
+        Raises:
+            ValueError: adversarially trained networks, and the experiment has no
+                sizes for them.
+        """
+        module = self.experiment
+        if not self.robust:
+            return module.sizes(self.profile, self.subject.data)
+        if not hasattr(module, "robust_sizes"):
+            raise ValueError(f"{self.name} has no sizes for adversarial training")
+        return module.robust_sizes(self.profile, self.subject.data)
 
     @property
     def variants(self) -> dict[str, dict[str, Any]]:
@@ -119,7 +152,8 @@ class Plan:
         """Name of the card's file, without its suffix."""
         label = "".join(c if c.isalnum() else "-" for c in self.label.lower())
         label = "-".join(filter(None, label.split("-")))
-        return f"{self.name}-{self.subject.model}-{label}-{self.profile}"
+        model = self.subject.model + "-adversarial" * self.robust
+        return f"{self.name}-{model}-{label}-{self.profile}"
 
 
 @dataclass(frozen=True)
@@ -152,75 +186,147 @@ def load(name: str) -> Experiment:
     return cast(Experiment, importlib.import_module(f"flatbook.experiments.{name}"))
 
 
-def networks(
-    plan: Plan, dataset: Dataset, seed: int, places: Places
-) -> dict[str, nn.Module]:
-    """The networks of one seed, by the name of their variant."""
-    return {
-        variant: plan.subject.train(
-            dataset,
-            seed,
-            changes=changes,
-            device=places.device,
-            folder=places.work / "checkpoints",
-            progress=places.progress,
-        )
-        for variant, changes in plan.variants.items()
-    }
+def train(
+    plan: Plan, dataset: Dataset, seed: int, variant: str, places: Places
+) -> nn.Module:
+    """One network of a seed, trained or read from its checkpoint."""
+    return plan.subject.train(
+        dataset,
+        seed,
+        changes=plan.variants[variant],
+        device=places.device,
+        folder=places.work / "checkpoints",
+        progress=places.progress,
+    )
 
 
-def one_seed(plan: Plan, dataset: Dataset, seed: int, places: Places) -> dict[str, Any]:
-    """Train, run and measure one seed: the content of its part."""
+def one_seed(plan: Plan, dataset: Dataset, seed: int, places: Places) -> "Part":
+    """Train, run and measure one seed."""
     start = time.perf_counter()
-    nets: Any = networks(plan, dataset, seed, places)
+    nets: Any = {
+        name: train(plan, dataset, seed, name, places) for name in plan.variants
+    }
     chosen = nets if plan.compares else nets["standard"]
     result = plan.experiment.run(chosen, dataset, plan.sizes)
     numbers = {k: float(v) for k, v in plan.experiment.numbers(result).items()}
-    return {
-        "numbers": numbers,
-        "seconds": time.perf_counter() - start,
-        "peak_memory_mb": results.peak_memory_mb(torch.device(places.device)),
-    }
+    panels = plan.experiment.panels(result)
+    device = torch.device(places.device)
+    return Part(
+        numbers=numbers,
+        panels={name: _small(array) for name, array in panels.items()},
+        seconds=time.perf_counter() - start,
+        peak_memory_mb=results.peak_memory_mb(device),
+        device=results.device_name(device),
+        data=dataset.sha256,
+    )
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one seed leaves.
+
+    Attributes:
+        numbers: for the card.
+        panels: for the figures.
+        seconds: wall time, with the training where it was not done before.
+        peak_memory_mb: of the process or the GPU.
+        device: processor or GPU.
+        data: SHA-256 of the images.
+    """
+
+    numbers: Mapping[str, float]
+    panels: Mapping[str, np.ndarray]
+    seconds: float
+    peak_memory_mb: float
+    device: str
+    data: str
 
 
 def execute(plan: Plan, dataset: Dataset, places: Places) -> Path:
     """Run what is missing and write the card.
 
     Returns:
-        Path of the card.
+        Path of the card; the arrays of its figure lie beside it, with suffix .npz.
 
     Raises:
         ValueError: numbers that are not finite, or seeds with different numbers.
         OSError: a folder cannot be written; noticed before any work.
     """
     places.results.mkdir(parents=True, exist_ok=True)
-    parts = []
     for count, seed in enumerate(plan.seeds, 1):
-        key = _part_key(plan, dataset, places)
-        path = places.work / "parts" / f"{plan.stem}-{key}-seed{seed}.json"
-        part = _read_part(path)
-        if part is None:
-            _say(places, f"{plan.stem}: seed {seed} ({count} of {len(plan.seeds)})")
-            part = one_seed(plan, dataset, seed, places)
-            _write_part(path, part)
+        if read_part(plan, dataset.sha256, seed, places) is None:
+            say(places, f"{plan.stem}: seed {seed} ({count} of {len(plan.seeds)})")
         else:
-            _say(places, f"{plan.stem}: seed {seed} is done already")
-        parts.append(part)
+            say(places, f"{plan.stem}: seed {seed} is done already")
+        measure(plan, dataset, seed, places)
+    return file_card(plan, dataset.sha256, places)
+
+
+def measure(plan: Plan, dataset: Dataset, seed: int, places: Places) -> Part:
+    """The part of a seed, read where it is done, else made and filed.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
+    part = read_part(plan, dataset.sha256, seed, places)
+    if part is None:
+        part = one_seed(plan, dataset, seed, places)
+        _write_part(part_path(plan, dataset.sha256, seed, places), part)
+    return part
+
+
+def file_card(plan: Plan, sha256: str, places: Places) -> Path:
+    """Collect the parts of all seeds in a card, with the arrays of its figure.
+
+    Args:
+        plan: whose seeds are done.
+        sha256: of the images.
+        places: where parts and cards lie.
+
+    Raises:
+        ValueError: a seed is missing, or the seeds have different numbers or arrays.
+    """
+    parts = [_need_part(plan, sha256, seed, places) for seed in plan.seeds]
+    arrays = results.pack(stack([part.panels for part in parts]))
+    path = places.results / f"{plan.stem}.json"
     card = results.collect(
         plan.name,
         profile=plan.profile,
         settings=plan.settings,
-        values=summarise([part["numbers"] for part in parts]),
-        wall_seconds=sum(part["seconds"] for part in parts),
+        values=summarise([part.numbers for part in parts]),
+        wall_seconds=sum(part.seconds for part in parts),
         command=places.command,
-        inputs={plan.label: dataset.sha256},
-        device=places.device,
+        inputs={plan.label: sha256},
     )
-    peak = max(part["peak_memory_mb"] for part in parts)
-    card = dataclasses.replace(card, peak_memory_mb=round(peak, 1))
-    path = places.results / f"{plan.stem}.json"
+    card = dataclasses.replace(
+        card,
+        device=", ".join(dict.fromkeys(part.device for part in parts)),
+        peak_memory_mb=round(max(part.peak_memory_mb for part in parts), 1),
+        arrays=results.hash_bytes(arrays),
+    )
+    results.write_whole(path.with_suffix(".npz"), arrays)
     results.write(path, card)
     return path
+
+
+def stack(
+    per_seed: Sequence[Mapping[str, np.ndarray]],
+) -> dict[str, np.ndarray]:
+    """Arrays of several seeds with the seeds as a new first axis.
+
+    Raises:
+        ValueError: not every seed has the same names and shapes.
+    """
+    shapes = [{k: v.shape for k, v in arrays.items()} for arrays in per_seed]
+    for other in shapes[1:]:
+        odd = sorted(
+            name
+            for name in {*shapes[0], *other}
+            if shapes[0].get(name) != other.get(name)
+        )
+        if odd:
+            raise ValueError(f"seeds differ in the shape of {', '.join(odd)}")
+    return {name: np.stack([arrays[name] for arrays in per_seed]) for name in shapes[0]}
 
 
 def summarise(per_seed: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
@@ -240,7 +346,12 @@ def summarise(per_seed: Sequence[Mapping[str, float]]) -> dict[str, dict[str, fl
 def plan_of(card: results.Card, seeds: Sequence[int]) -> Plan:
     """The plan that the code of today would follow for a card."""
     there = cast(Mapping[str, Any], card.settings["subject"])
-    today = subject(there["model"], profile=card.profile, data=there["data"])
+    today = subject(
+        there["model"],
+        profile=card.profile,
+        data=there["data"],
+        adversarial=there["recipe"].get("adversary") is not None,
+    )
     label = cast(str, card.settings["label"])
     return Plan(card.experiment, card.profile, today, tuple(seeds), label)
 
@@ -257,42 +368,65 @@ def check_data(name: str, root: str | None) -> None:
         raise ValueError("data 'folder' needs --root, the folder with train/ and test/")
 
 
-def _part_key(plan: Plan, dataset: Dataset, places: Places) -> str:
-    return results.digest(
+def source(name: str) -> str:
+    """SHA-256 of the modules that decide the numbers of an experiment."""
+    stages = (name, "_runner", "_subjects")
+    return _sources.digest(*(f"flatbook.experiments.{stage}" for stage in stages))
+
+
+def part_path(plan: Plan, sha256: str, seed: int, places: Places) -> Path:
+    """Where the part of a seed lies, or will lie; the arrays have suffix .npz."""
+    key = results.digest(
         plan.settings
         | {
             "seeds": [],
-            "data": dataset.sha256,
-            "source": source(),
+            "data": sha256,
+            "source": source(plan.name),
+            "torch": torch.__version__,
             "device": places.device,
+            "threads": torch.get_num_threads(),
         }
     )
+    return places.work / "parts" / f"{plan.stem}-{key}-seed{seed}.json"
 
 
-def source() -> str:
-    """SHA-256 of the package's modules: known without git, and with changed files."""
-    folder = Path(__file__).parents[1]
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
-        digest.update(path.relative_to(folder).as_posix().encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-def _read_part(path: Path) -> dict[str, Any] | None:
+def read_part(plan: Plan, sha256: str, seed: int, places: Places) -> Part | None:
+    """The part of a seed; None where it is missing or damaged."""
+    path = part_path(plan, sha256, seed, places)
     try:
-        part = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        expected = content.pop("arrays")
+        panels = results.unpack(path.with_suffix(".npz"), expected)
+        return Part(panels=panels, **content)
+    except (FileNotFoundError, AttributeError, KeyError, TypeError, ValueError):
         return None
-    wanted = {"numbers", "seconds", "peak_memory_mb"}
-    return part if isinstance(part, dict) and set(part) == wanted else None
 
 
-def _write_part(path: Path, part: Mapping[str, object]) -> None:
-    text = json.dumps(part, indent=1, allow_nan=False) + "\n"
+def _need_part(plan: Plan, sha256: str, seed: int, places: Places) -> Part:
+    part = read_part(plan, sha256, seed, places)
+    if part is None:
+        path = part_path(plan, sha256, seed, places)
+        raise ValueError(f"{plan.stem}: seed {seed} is not done: expected {path}")
+    return part
+
+
+def _write_part(path: Path, part: Part) -> None:
+    """The arrays first: a part counts as done when its JSON file is there."""
+    arrays = results.pack(part.panels)
+    content = {k: v for k, v in vars(part).items() if k != "panels"}
+    content["arrays"] = results.hash_bytes(arrays)
+    text = json.dumps(content, indent=1, allow_nan=False) + "\n"
+    results.write_whole(path.with_suffix(".npz"), arrays)
     results.write_whole(path, text)
 
 
-def _say(places: Places, text: str) -> None:
+def _small(array: Tensor) -> np.ndarray:
+    """For a figure, single precision is enough."""
+    values = array.detach().cpu()
+    return (values.float() if values.is_floating_point() else values).numpy()
+
+
+def say(places: Places, text: str) -> None:
+    """A line on the standard error, where progress is wanted."""
     if places.progress:
         print(text, file=sys.stderr, flush=True)

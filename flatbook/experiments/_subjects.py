@@ -6,8 +6,9 @@ from pathlib import Path
 
 import torch
 
-from flatbook import data, models, profiles, results, training
+from flatbook import _sources, data, models, profiles, results, training
 from flatbook.data import Dataset
+from flatbook.experiments._adversary import adversary
 from flatbook.models import Model
 
 _DIGITS_EPOCHS = {"mlp": 20, "vgg11_bn": 8, "densenet121": 8}
@@ -55,6 +56,19 @@ class Subject:
             return data.digits()
         return data.load(self.data, root=root, download=download, limit=self.limit)
 
+    def checkpoint(self, dataset: Dataset, recipe: training.Recipe) -> str:
+        """Name of the file of a trained network: another one for each that differs.
+
+        The images, the settings and the source of what builds and trains the network
+        go into it; experiments that need the same network share it.
+        """
+        settings = replace(self, recipe=recipe).settings() | {
+            "data": dataset.sha256,
+            "source": _sources.digest("flatbook.models", "flatbook.training"),
+        }
+        key = results.digest(settings)
+        return f"{self.model}-{dataset.name}-{key}-{recipe.seed}.pt"
+
     def build(self, dataset: Dataset, seed: int) -> Model:
         """The network before training."""
         network = models.build(
@@ -100,16 +114,17 @@ class Subject:
         network = self.build(dataset, seed).to(device)
         path = None
         if folder is not None:
-            key = results.digest(
-                self.settings() | {"recipe": asdict(recipe), "data": dataset.sha256}
-            )
-            path = Path(folder) / f"{self.model}-{dataset.name}-{key}-{seed}.pt"
+            path = Path(folder) / self.checkpoint(dataset, recipe)
         training.train(network, dataset, recipe, checkpoint=path, progress=progress)
         return network.eval()
 
 
 def subject(
-    model: str = "resnet18", *, profile: str = "cpu", data: str | None = None
+    model: str = "resnet18",
+    *,
+    profile: str = "cpu",
+    data: str | None = None,
+    adversarial: bool = False,
 ) -> Subject:
     """Network, images and recipe of a profile.
 
@@ -127,6 +142,7 @@ def subject(
         profile: one of `flatbook.profiles.NAMES`.
         data: one of `flatbook.data.NAMES`; by default digits for ``cpu`` and CIFAR-10
             for the others.
+        adversarial: train on attacked images, see `adversary`.
 
     Raises:
         ValueError: if a name is unknown.
@@ -141,12 +157,22 @@ def subject(
         if name not in known:
             raise ValueError(f"{what} must be one of {', '.join(known)}, got {name!r}")
     data = data or ("digits" if profile == "cpu" else "cifar10")
-    if data == "digits":
-        epochs = _DIGITS_EPOCHS.get(model, 6)
-        width = 1.0 if model == "mlp" else 0.125
-        return Subject(
-            model, width, data, None, training.Recipe(epochs, batch_size=128)
-        )
+    found = _digits(model) if data == "digits" else _natural(model, profile, data)
+    if not adversarial:
+        return found
+    attack = adversary(profile, data)
+    return replace(found, recipe=replace(found.recipe, adversary=attack))
+
+
+def _digits(model: str) -> Subject:
+    epochs = _DIGITS_EPOCHS.get(model, 6)
+    width = 1.0 if model == "mlp" else 0.125
+    return Subject(
+        model, width, "digits", None, training.Recipe(epochs, batch_size=128)
+    )
+
+
+def _natural(model: str, profile: str, data: str) -> Subject:
     if profile == "cpu":
         return Subject(model, 0.25, data, 1000, _SMALL)
     recipe = training.FAST if profile == "t4" else training.PAPER

@@ -28,6 +28,14 @@ def numbers(result):
     return {"robust accuracy": robust, **curve}
 
 
+def panels(result):
+    return {"losses": result.losses, "margins": result.logits[-1].topk(2).values}
+
+
+def passes(sizes, *, classes, test_images, networks=1):
+    return networks * (min(sizes.images, test_images) * 2 * 2 + test_images)
+
+
 @pytest.fixture
 def demo(monkeypatch):
     """The experiment ``demo``, a module like the real ones."""
@@ -35,6 +43,7 @@ def demo(monkeypatch):
     module.VERSION = 1
     module.sizes = lambda profile, data: Sizes()
     module.run, module.numbers = run, numbers
+    module.panels, module.passes = panels, passes
     monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setattr(_runner, "NAMES", (*_runner.NAMES, "demo"))
     return module
@@ -44,7 +53,7 @@ def demo(monkeypatch):
 def quick(monkeypatch):
     """Networks that are trained in a tenth of a second."""
 
-    def subject(model="mlp", *, profile="cpu", data=None):
+    def subject(model="mlp", *, profile="cpu", data=None, adversarial=False):
         return _subjects.Subject(model, 1.0, "digits", None, Recipe(2, batch_size=128))
 
     monkeypatch.setattr(_runner, "subject", subject)

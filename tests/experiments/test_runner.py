@@ -1,11 +1,12 @@
 import dataclasses
-import json
 
+import numpy
 import pytest
 import torch
 
 from flatbook import results
 from flatbook.experiments import _runner
+from flatbook.training import Adversary
 
 
 def card_of(path):
@@ -61,7 +62,7 @@ def change_version(plan, demo, monkeypatch):
 
 
 def change_source(plan, demo, monkeypatch):
-    monkeypatch.setattr(_runner, "source", lambda: "another")
+    monkeypatch.setattr(_runner, "source", lambda name: "another")
 
 
 @pytest.mark.parametrize("change", [change_sizes, change_version, change_source])
@@ -78,26 +79,86 @@ def test_seeds_of_other_settings_are_run_again(
 
 def test_a_changed_module_changes_the_source(monkeypatch):
     """Also without a commit: an edited file makes finished seeds old."""
-    before, read = _runner.source(), _runner.Path.read_bytes
-    assert before == _runner.source()
+    name = "detection"
+    before, read = _runner.source(name), _runner.Path.read_bytes
+    assert before == _runner.source(name)
+    touched = set()
 
     def edited(path):
-        return read(path) + b"#" * (path.name == "softmax.py")
+        return read(path) + b"#" * (path.name in touched)
 
     monkeypatch.setattr(_runner.Path, "read_bytes", edited)
-    assert _runner.source() != before
+    touched = {"uncanny_valley.py", "explorer.py"}
+    assert _runner.source(name) == before
+    for module in ("detection.py", "softmax.py", "training.py", "_common.py"):
+        touched = {module}
+        assert _runner.source(name) != before
 
 
-def test_a_damaged_part_is_run_again(plan, places, digits):
+@pytest.mark.parametrize("suffix", [".json", ".npz"])
+@pytest.mark.parametrize("damage", ["cut", "emptied", "removed"])
+def test_a_damaged_part_is_run_again(plan, places, digits, suffix, damage):
     first = card_of(_runner.execute(plan, digits, places))
-    part = sorted((places.work / "parts").glob("*.json"))[0]
-    part.write_text(part.read_text()[:20])
-    assert card_of(_runner.execute(plan, digits, places)).values == first.values
-    assert set(json.loads(part.read_text())) == {
-        "numbers",
-        "seconds",
-        "peak_memory_mb",
+    part = sorted((places.work / "parts").glob(f"*{suffix}"))[0]
+    whole = part.read_bytes()
+    if damage == "removed":
+        part.unlink()
+    else:
+        part.write_bytes(whole[: len(whole) // 2 if damage == "cut" else 0])
+    card = card_of(_runner.execute(plan, digits, places))
+    assert card.outcome == first.outcome
+    assert _runner.read_part(plan, digits.sha256, 0, places) is not None
+
+
+def test_the_arrays_of_the_figure_lie_beside_the_card(plan, places, digits):
+    path = _runner.execute(plan, digits, places)
+    arrays = results.unpack(path.with_suffix(".npz"), card_of(path).arrays)
+    assert {k: v.shape for k, v in arrays.items()} == {
+        "losses": (3, 3, 40),
+        "margins": (3, 40, 2),
     }
+    mean = arrays["losses"][:, 2].mean()
+    assert mean == pytest.approx(card_of(path).values["loss[2]"]["mean"], rel=1e-6)
+
+
+def test_two_runs_of_one_plan_agree(plan, places, digits, tmp_path):
+    """From nothing, and in another order of the seeds' work."""
+    first = card_of(_runner.execute(plan, digits, places))
+    other = dataclasses.replace(places, work=tmp_path / "w", results=tmp_path / "r")
+    for seed in reversed(plan.seeds):
+        _runner.measure(plan, digits, seed, other)
+    path = _runner.file_card(plan, digits.sha256, other)
+    assert card_of(path).outcome == first.outcome
+    assert path.with_suffix(".npz").read_bytes() == (
+        (places.results / path.name).with_suffix(".npz").read_bytes()
+    )
+
+
+def test_a_card_needs_all_its_seeds(plan, places, digits):
+    _runner.measure(plan, digits, 0, places)
+    with pytest.raises(ValueError, match="seed 1 is not done: expected .*seed1.json"):
+        _runner.file_card(plan, digits.sha256, places)
+
+
+def test_seeds_whose_figures_differ_in_shape():
+    one = {"a": numpy.zeros(3), "b": numpy.zeros(2)}
+    assert _runner.stack([one, one])["a"].shape == (2, 3)
+    with pytest.raises(ValueError, match="seeds differ in the shape of a, c"):
+        _runner.stack([one, {"a": numpy.zeros(4), "b": one["b"], "c": one["b"]}])
+
+
+def test_an_experiment_without_sizes_for_robust_networks(plan, places, demo):
+    recipe = dataclasses.replace(
+        plan.subject.recipe, adversary=Adversary(eps=0.1, step_size=0.1, steps=1)
+    )
+    robust = dataclasses.replace(
+        plan, subject=dataclasses.replace(plan.subject, recipe=recipe)
+    )
+    assert robust.stem == "demo-mlp-adversarial-digits-8x8-cpu"
+    with pytest.raises(ValueError, match="demo has no sizes for adversarial"):
+        _ = robust.sizes
+    demo.robust_sizes = lambda profile, data: "these"
+    assert robust.sizes == "these"
 
 
 def test_several_networks_of_a_seed(plan, places, digits, demo, monkeypatch):
@@ -115,6 +176,7 @@ def test_several_networks_of_a_seed(plan, places, digits, demo, monkeypatch):
 
     monkeypatch.setattr(demo, "run", run)
     monkeypatch.setattr(demo, "numbers", numbers)
+    monkeypatch.setattr(demo, "panels", lambda result: {})
     card = card_of(_runner.execute(plan, digits, places))
     assert [list(nets) for nets in seen] == [["standard", "smooth"]] * 3
     assert card.values["apart"]["low"] > 0
