@@ -34,8 +34,9 @@ tensor([ 1.2951, 10.0000], dtype=torch.float64)
 tensor([1.6667, 1.6667], dtype=torch.float64)
 """
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any
 
@@ -51,6 +52,8 @@ VERSION = 1
 WIDTHS = ("rise of 0.1", "label flip", "tenth of rise", "ten times start")
 LOSSES = ("log_odds", "cross_entropy")
 _RISE, _SHARE, _FACTOR = 0.1, 0.1, 10.0
+_EXAMPLES, _POINTS = 6, 250
+_EDGES = torch.logspace(-9, 3, 25, dtype=torch.float64)
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,27 @@ def sizes(profile: str, data: str) -> Sizes:
         profile
     ]
     return Sizes(weak_eps=0.025, strong_eps=1.0, images=images, again_images=again)
+
+
+def robust_sizes(profile: str, data: str) -> Sizes:
+    """The same for an adversarially trained network, with longer attacks.
+
+    On natural images the weak attack is the paper's (appendix D.2): 50 steps in a ball
+    of 0.5, twenty times the usual radius; the strong one goes to 4. On digits, where
+    twenty times the usual radius turns every label, the weak attack is chosen by what
+    it does to a standard network: about as many labels flip.
+
+    Raises:
+        ValueError: no such profile.
+    """
+    weak, strong = (0.3, 2.5) if data == "digits" else (0.5, 4.0)
+    return replace(
+        sizes(profile, data),
+        weak_eps=weak,
+        strong_eps=strong,
+        weak_steps=50,
+        strong_steps=100,
+    )
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -367,6 +391,132 @@ def numbers(result: Result) -> dict[str, float]:
     return values | _made_anew(result) | _levels(result.plateau)
 
 
+def panels(result: Result) -> dict[str, Tensor]:
+    """What figures 2 and 4 to 12 of the paper show, for one network.
+
+    KIND is ``weak``, the paper's attack, or ``strong``, which shows whole basins.
+    NaN stands for images that there are not, infinity for a width that the path is too
+    short for.
+
+    =========================  ======================================================
+    ``scales``                 (S,)
+    ``edges``                  (B,), between the bins of the rise of the loss
+    ``kappa``                  (P,), sharpness of clean images, the first ones
+    ``margin``                 (P,), of the same
+    ``KIND_eps``               radius
+    ``KIND_steps``             (T + 1,), from 0 to T
+    ``KIND_robust``            share of images that keep their label
+    ``KIND_rises``             (S, B + 1), share of images in each bin; the first bin
+                               lies below all edges, the last above
+    ``KIND_mean_rise``         (S,)
+    ``KIND_median_rise``       (S,)
+    ``KIND_example``           (S, T + 1), normalised loss of one image
+    ``KIND_example_flip``      step at which its label flips
+    ``KIND_basins``            (6, T + 1), normalised loss at the largest scale of
+                               images whose labels flip, from narrow to wide
+    ``KIND_flips``             (6,), where they do
+    ``KIND_widths``            (4, P), widths of the basin at s = 1, as in `WIDTHS`
+    ``KIND_correlation``       (4,), of sharpness and width over all images, NaN where
+                               all share one width
+    ``KIND_given_margin``      (4,), the same given the margin
+    ``KIND_censored``          (4,), share of images whose width is infinite
+    =========================  ======================================================
+    """
+    count = min(result.sizes.images, _POINTS)
+    margin = result.paths["weak"].margins[0]
+    shown = {
+        "scales": torch.tensor(result.sizes.scales, dtype=torch.float64),
+        "edges": _EDGES.clone(),
+        "kappa": _filled(result.kappa, count),
+        "margin": _filled(margin, count),
+    }
+    for kind, path in result.paths.items():
+        named = {
+            "eps": torch.tensor(result.sizes.ball(kind)["eps"], dtype=torch.float64),
+            "steps": torch.arange(len(path.margins)),
+            "robust": path.robust.double().mean(),
+        }
+        named |= _histograms(path) | _basin_shapes(path) | _scatter(result, kind, count)
+        shown |= {f"{kind}_{name}": values for name, values in named.items()}
+    return shown
+
+
+def passes(sizes: Sizes, *, classes: int, test_images: int, networks: int = 1) -> float:
+    """Work of `run` in forward passes of one image; a backward pass counts one more.
+
+    As if all images were right: where fewer than `sizes.images` are, it is too high.
+
+    Args:
+        sizes: how much is measured.
+        classes: of the network; makes no difference here.
+        test_images: in the test set.
+        networks: measured one after the other.
+    """
+    images = min(sizes.images, test_images)
+    again = min(sizes.again_images, images) * len(LOSSES) * len(sizes.again)
+    weak, strong = 2 * sizes.weak_steps + 1, 2 * sizes.strong_steps + 1
+    chosen = min(test_images, math.ceil(images / sizes.batch) * sizes.batch)
+    looked = chosen + images + (1 + sizes.copies) * test_images
+    return float(networks * (looked + images * (weak + strong) + again * strong))
+
+
+def _histograms(path: Path) -> dict[str, Tensor]:
+    """Panel (a): rises of the loss in bins, their mean and median."""
+    bins = torch.bucketize(path.rise, _EDGES, right=True)
+    counts = torch.stack([row.bincount(minlength=len(_EDGES) + 1) for row in bins])
+    return {
+        "rises": (counts / path.rise.shape[1]).float(),
+        "mean_rise": path.rise.mean(1),
+        "median_rise": path.rise.median(1).values,
+    }
+
+
+def _basin_shapes(path: Path) -> dict[str, Tensor]:
+    """Panels (b) and (c): one image at all scales, some images at the largest.
+
+    Where no label flips, (b) shows the image that came closest and (c) nothing.
+    """
+    flips = path.width("label flip")[0]
+    middle, some = _between(flips, 1), _between(flips, _EXAMPLES)
+    one = int(middle[0]) if len(middle) else int(path.margins[-1].argmin())
+    normalised = path.normalised
+    return {
+        "example": normalised[:, :, one].float(),
+        "example_flip": flips[one].clone(),
+        "basins": _filled(normalised[-1, :, some].T, _EXAMPLES),
+        "flips": _filled(flips[some], _EXAMPLES),
+    }
+
+
+def _scatter(result: Result, kind: str, count: int) -> dict[str, Tensor]:
+    """Panel (d): widths at s = 1, how they go with sharpness, how many are unknown."""
+    path, one = result.paths[kind], result.sizes.one
+    widths = torch.stack([path.width(name)[one] for name in WIDTHS])
+    alone = [_value(partial(result.correlation, kind, w), torch.nan) for w in WIDTHS]
+    given = [_value(partial(result.given_margin, kind, w), torch.nan) for w in WIDTHS]
+    return {
+        "widths": _filled(widths.T, count).T,
+        "correlation": torch.tensor(alone),
+        "given_margin": torch.tensor(given),
+        "censored": widths.isinf().float().mean(1),
+    }
+
+
+def _between(widths: Tensor, count: int) -> Tensor:
+    """Places of at most `count` finite widths, evenly from narrow to wide."""
+    order = widths.argsort(stable=True)[: int(widths.isfinite().sum())]
+    if len(order) <= count:
+        return order
+    return order[((torch.arange(count) + 0.5) * len(order) / count).long()]
+
+
+def _filled(values: Tensor, count: int) -> Tensor:
+    """The first `count` rows in float32, NaN where there are fewer."""
+    kept = values[:count].float()
+    missing = kept.new_full((count - len(kept), *kept.shape[1:]), torch.nan)
+    return torch.cat([kept, missing])
+
+
 def _rises(path: Path) -> dict[str, float]:
     """Median and mean rise at every scale, and the share that is robust."""
     values = {
@@ -501,9 +651,12 @@ def _middle(values: Tensor) -> float:
     return float(values.median())
 
 
-def _value(estimate: partial[_statistics.Estimate]) -> float:
-    """The value of a correlation; 0 where one of the quantities is constant."""
+def _value(estimate: partial[_statistics.Estimate], otherwise: float = 0.0) -> float:
+    """The value of a correlation, or another where one of the quantities is constant.
+
+    It is also undefined where images are too few.
+    """
     try:
         return estimate().value
     except ValueError:
-        return 0.0
+        return otherwise

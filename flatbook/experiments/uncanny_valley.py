@@ -29,6 +29,7 @@ line to the end of the strongest attack, and where the ball is taken away. The
 torch.Size([5, 2])
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
@@ -55,6 +56,7 @@ VARIANTS: Mapping[str, Mapping[str, Any]] = {
 
 _STEPS_TO_EDGE = 4
 _FALLEN = 0.1
+_CHOSEN = 500
 
 
 @dataclass(frozen=True)
@@ -246,7 +248,7 @@ def run(models: Mapping[str, nn.Module], dataset: Dataset, sizes: Sizes) -> Resu
     """
     _check(models)
     model = models["standard"]
-    x, y = _common.correct(model, dataset, sizes.images)
+    x, y = _common.correct(model, dataset, sizes.images, batch=_CHOSEN)
     far, near = x[: sizes.free_images], x[: sizes.line_images]
     held = partial(_attack, eps=sizes.main, steps=sizes.free_steps)
     free = partial(climb, step_size=sizes.main / _STEPS_TO_EDGE, steps=sizes.free_steps)
@@ -387,6 +389,66 @@ def numbers(result: Result) -> dict[str, float]:
     return values
 
 
+def panels(result: Result) -> dict[str, Tensor]:
+    """What figures 3 and 16 of the paper show, for one seed.
+
+    The standard network, attacked at the main radius in T steps: the paper's curves,
+    quartiles beside them, and whether the images have left their class.
+
+    ===========================  ==================================================
+    ``eps``                      the radius
+    ``steps``                    (T + 1,), from 0 to T
+    ``mean_sharpness``           (T + 1,), over the images
+    ``spread_of_sharpness``      (T + 1,), standard deviation
+    ``quartiles_of_sharpness``   (3, T + 1), the second is the median
+    ``mean_loss``                (T + 1,), cross-entropy of the true class
+    ``quartiles_of_loss``        (3, T + 1)
+    ``quartiles_of_confidence``  (3, T + 1), of the largest probability
+    ``right``                    (T + 1,), share of images that keep their label
+    ===========================  ==================================================
+    """
+    walk = result.main
+    curves = {
+        "mean_sharpness": walk.kappa.mean(1),
+        "spread_of_sharpness": walk.kappa.std(1, correction=0),
+        "quartiles_of_sharpness": _quartiles(walk.kappa),
+        "mean_loss": walk.loss.mean(1),
+        "quartiles_of_loss": _quartiles(walk.loss),
+        "quartiles_of_confidence": _quartiles(walk.confidence),
+        "right": (~walk.wrong).double().mean(1),
+    }
+    eps = torch.tensor(result.sizes.main, dtype=torch.float64)
+    return {"eps": eps, "steps": torch.arange(len(walk.kappa)), **curves}
+
+
+def passes(sizes: Sizes, *, classes: int, test_images: int, networks: int = 1) -> float:
+    """Work of `run` in forward passes of one image; a backward pass counts one more.
+
+    As if all images were right: where fewer than `sizes.images` are, it is too high.
+
+    Args:
+        sizes: how much is measured.
+        classes: of the networks; makes no difference here.
+        test_images: in the test set.
+        networks: of one seed, the standard one among them.
+    """
+    images = min(sizes.images, test_images)
+    line, free = (min(n, images) for n in (sizes.line_images, sizes.free_images))
+    chosen = min(test_images, math.ceil(images / _CHOSEN) * _CHOSEN)
+    attack, slopes = 2 * sizes.steps + 1, 4
+    walks = (len(sizes.eps) + 2 * (networks - 1)) * images * (attack + slopes)
+    straight = line * (attack + sizes.line_steps + 1 + slopes)
+    longer = free * (5 * sizes.free_steps + 2 + 2 * slopes)
+    looked = networks * test_images + (networks + 1) * chosen
+    return float(walks + straight + longer + looked)
+
+
+def _quartiles(values: Tensor) -> Tensor:
+    """(3, T + 1), over the images of (T + 1, N)."""
+    shares = torch.tensor([0.25, 0.5, 0.75], dtype=values.dtype)
+    return values.quantile(shares, dim=1)
+
+
 def _ends(walk: Walk) -> dict[str, float]:
     """Where the images of a walk end."""
     return {
@@ -446,7 +508,7 @@ def _walks(
 ) -> dict[float, Walk]:
     """The walks of one network, at every radius that is asked for."""
     radii = sizes.eps if variant == "standard" else sizes.eps[-2:]
-    x, y = _common.correct(model, dataset, sizes.images)
+    x, y = _common.correct(model, dataset, sizes.images, batch=_CHOSEN)
     loss = VARIANTS[variant].get("loss", "cross_entropy")
     return {
         eps: _see(

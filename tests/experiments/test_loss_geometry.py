@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -10,6 +11,8 @@ import torch
 from flatbook import attacks, curvature, models, profiles, softmax
 from flatbook.experiments import loss_geometry as lg
 from flatbook.experiments import summarise
+from flatbook.experiments._adversary import adversary
+from tests.flops import passes
 from tests.trained import trained
 
 SMALL = lg.Sizes(
@@ -228,8 +231,140 @@ def test_bad_sizes_are_named(change, message):
         dataclasses.replace(SMALL, **change)
 
 
+def test_an_adversarially_trained_network_is_attacked_further():
+    for data in ("digits", "cifar10"):
+        usual, found = lg.sizes("cpu", data), lg.robust_sizes("cpu", data)
+        assert found.weak_eps > usual.weak_eps
+        assert found.strong_eps > usual.strong_eps
+        changed = {"weak_eps", "strong_eps", "weak_steps", "strong_steps"}
+        for field in set(dataclasses.asdict(usual)) - changed:
+            assert getattr(found, field) == getattr(usual, field)
+    natural = lg.robust_sizes("full", "cifar10")
+    assert natural.ball("weak")["eps"] == 20 * lg.sizes("full", "cifar10").weak_eps
+    assert natural.ball("weak")["step_size"] == pytest.approx(0.01)
+
+
+def test_robust_sizes_fit_an_adversarially_trained_network(digits):
+    """The weak attack leaves most labels, the strong one nearly none."""
+    net = trained(digits, 10, adversary=adversary("cpu", "digits"))
+    found = dataclasses.replace(lg.robust_sizes("cpu", "digits"), copies=1, points=3)
+    result = lg.run(net, digits, dataclasses.replace(found, again_images=1))
+    weak, strong = (result.paths[kind].robust for kind in ("weak", "strong"))
+    assert 0.8 < weak.double().mean() < 1
+    assert strong.double().mean() < 0.02
+
+
+def test_panels_have_the_same_shapes_for_every_seed(result, network, digits):
+    few = dataclasses.replace(
+        digits, x_test=digits.x_test[:5], y_test=digits.y_test[:5]
+    )
+    other = lg.panels(lg.run(network, few, dataclasses.replace(SMALL, weak_eps=1e-3)))
+    first = lg.panels(result)
+    assert {n: v.shape for n, v in first.items()} == {
+        n: v.shape for n, v in other.items()
+    }
+    assert other["kappa"][5:].isnan().all()
+    assert other["weak_basins"].isnan().all()
+    assert other["weak_flips"].isnan().all()
+    assert other["weak_correlation"][1].isnan()
+    assert other["weak_example_flip"].isinf()
+    assert other["weak_widths"][1, :5].isinf().all()
+    assert all(v.device.type == "cpu" for v in first.values())
+
+
+@pytest.mark.parametrize("sizes", [lg.sizes, lg.robust_sizes])
+def test_panels_are_small(sizes):
+    """Of the largest experiment, with logits of no meaning."""
+    size, source = sizes("full", "cifar10"), torch.Generator().manual_seed(0)
+
+    def path(steps):
+        z = torch.randn(steps + 1, 300, 3, generator=source)
+        zeros = torch.zeros(steps, 300, dtype=torch.bool)
+        labels = torch.zeros(300, dtype=torch.int64)
+        return lg.follow(z, labels, zeros, size.scales)
+
+    paths = {"weak": path(size.weak_steps), "strong": path(size.strong_steps)}
+    kappa = torch.rand(300, generator=source)
+    made = lg.panels(lg.Result(size, 1.0, kappa, paths, {}, None))
+    assert 4 * sum(values.numel() for values in made.values()) < 30_000
+
+
+@pytest.mark.parametrize("kind", ["weak", "strong"])
+def test_panels_against_the_result(result, kind):
+    path, shown = result.paths[kind], lg.panels(result)
+    found = {
+        name.removeprefix(f"{kind}_"): values
+        for name, values in shown.items()
+        if name.startswith(kind)
+    }
+    edges, count = shown["edges"].tolist(), path.rise.shape[1]
+    for i, rises in enumerate(path.rise.tolist()):
+        bins = [sum(e <= rise for e in edges) for rise in rises]
+        share = [bins.count(b) / count for b in range(len(edges) + 1)]
+        assert found["rises"][i].tolist() == pytest.approx(share)
+        assert found["mean_rise"][i].item() == pytest.approx(sum(rises) / count)
+        middle = sorted(rises)[(count - 1) // 2]
+        assert found["median_rise"][i].item() == middle
+    assert found["robust"] == path.robust.double().mean()
+    assert found["eps"] == SMALL.ball(kind)["eps"]
+    assert found["steps"].tolist() == list(range(SMALL.ball(kind)["steps"] + 1))
+    for w, name in enumerate(lg.WIDTHS):
+        width = path.width(name)[1]
+        torch.testing.assert_close(found["widths"][w], width.float())
+        assert found["censored"][w] == pytest.approx(width.isinf().double().mean())
+        if width.unique().numel() > 1:
+            estimate = result.correlation(kind, name).value
+            assert found["correlation"][w] == pytest.approx(estimate)
+            given = result.given_margin(kind, name).value
+            assert found["given_margin"][w] == pytest.approx(given)
+    torch.testing.assert_close(shown["kappa"], result.kappa.float())
+    torch.testing.assert_close(shown["margin"], path.margins[0].float())
+
+
+@pytest.mark.parametrize("kind", ["weak", "strong"])
+def test_examples_are_images_that_flip(result, kind):
+    """The middle one, and some from narrow to wide, none of them twice."""
+    path, shown = result.paths[kind], lg.panels(result)
+    width = path.width("label flip")[0]
+    steps = sorted(v for v in width.tolist() if v < math.inf)
+    assert shown[f"{kind}_example_flip"] == steps[len(steps) // 2]
+    at = width.tolist().index(steps[len(steps) // 2])
+    example = path.normalised[:, :, at].float()
+    torch.testing.assert_close(shown[f"{kind}_example"], example)
+    flips = [v for v in shown[f"{kind}_flips"].tolist() if not math.isnan(v)]
+    assert len(flips) == min(6, len(steps))
+    assert flips == sorted(flips)
+    for flip, basin in zip(flips, shown[f"{kind}_basins"], strict=False):
+        at = int((width - flip).abs().argmin())
+        torch.testing.assert_close(basin, path.normalised[2, :, at].float())
+    if len(steps) >= 6:
+        places = [steps.index(min(steps, key=lambda s: abs(s - f))) for f in flips]
+        gaps = [b - a for a, b in pairwise(places)]
+        assert max(gaps) - min(gaps) <= 1
+        assert len(set(places)) == 6
+
+
+@pytest.mark.parametrize("name", ["mlp", "resnet18"])
+def test_passes_are_those_that_are_made(digits, name):
+    net = models.build(name, 10, width=0.125, in_channels=1, image_size=8).eval()
+    with torch.no_grad():
+        labels = net(digits.x_test).argmax(1)
+    own = dataclasses.replace(digits, y_test=labels)
+    made = passes(lambda: lg.run(net, own, SMALL), net, digits.x_test[:1])
+    told = lg.passes(SMALL, classes=10, test_images=len(labels))
+    assert told == pytest.approx(made, rel=0.01)
+    twice = lg.passes(SMALL, classes=10, test_images=len(labels), networks=2)
+    assert twice == 2 * told
+    few = lg.passes(SMALL, classes=10, test_images=5)
+    assert few == lg.passes(
+        dataclasses.replace(SMALL, images=5, again_images=5), classes=10, test_images=5
+    )
+
+
 def test_bad_names():
     with pytest.raises(ValueError, match="profile must be one of"):
         lg.sizes("tpu", "digits")
+    with pytest.raises(ValueError, match="profile must be one of"):
+        lg.robust_sizes("tpu", "digits")
     with pytest.raises(KeyError, match="medium"):
         SMALL.ball("medium")

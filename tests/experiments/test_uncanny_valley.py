@@ -5,6 +5,7 @@ import json
 import math
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,6 +13,7 @@ from flatbook import attacks, losses, models, profiles, softmax
 from flatbook.experiments import summarise
 from flatbook.experiments import uncanny_valley as uv
 from flatbook.training import LOSSES, Recipe
+from tests.flops import passes
 from tests.trained import trained
 
 SMALL = uv.Sizes(
@@ -215,6 +217,61 @@ def test_numbers_of_an_attack_without_strength(networks, digits):
     assert values["robust accuracy[1]"] == 1
     assert values["valley strength"] == 1
     assert all(math.isfinite(value) for value in values.values())
+
+
+def test_panels_against_the_result(result):
+    shown, walk = uv.panels(result), result.main
+    assert shown["eps"] == 0.3
+    assert shown["steps"].tolist() == [0, 1, 2, 3, 4]
+    for step in range(5):
+        kappa = walk.kappa[step].tolist()
+        mean = sum(kappa) / len(kappa)
+        spread = math.sqrt(sum((k - mean) ** 2 for k in kappa) / len(kappa))
+        assert shown["mean_sharpness"][step].item() == pytest.approx(mean)
+        assert shown["spread_of_sharpness"][step].item() == pytest.approx(spread)
+        assert shown["mean_loss"][step] == walk.loss[step].mean()
+        right = [not wrong for wrong in walk.wrong[step].tolist()]
+        assert shown["right"][step].item() == pytest.approx(sum(right) / len(right))
+        for name, values in {
+            "sharpness": walk.kappa,
+            "loss": walk.loss,
+            "confidence": walk.confidence,
+        }.items():
+            expected = np.quantile(values[step], [0.25, 0.5, 0.75])
+            found = shown[f"quartiles_of_{name}"][:, step]
+            np.testing.assert_allclose(found, expected)
+
+
+def test_panels_have_the_same_shapes_for_every_seed(result, networks, digits):
+    few = dataclasses.replace(
+        digits, x_test=digits.x_test[:5], y_test=digits.y_test[:5]
+    )
+    one = {"standard": networks["standard"]}
+    other, first = uv.panels(uv.run(one, few, SMALL)), uv.panels(result)
+    assert {n: v.shape for n, v in first.items()} == {
+        n: v.shape for n, v in other.items()
+    }
+    assert 4 * sum(values.numel() for values in first.values()) < 30_000
+    assert all(v.device.type == "cpu" for v in first.values())
+    assert all(v.isfinite().all() for v in (*first.values(), *other.values()))
+
+
+@pytest.mark.parametrize("names", [["standard"], ["standard", "Brier", "focal"]])
+def test_passes_are_those_that_are_made(digits, names):
+    net = models.build("mlp", 10, in_channels=1, image_size=8).eval()
+    with torch.no_grad():
+        labels = net(digits.x_test).argmax(1)
+    own = dataclasses.replace(digits, y_test=labels)
+    nets = dict.fromkeys(names, net)
+    made = passes(lambda: uv.run(nets, own, SMALL), net, digits.x_test[:1])
+    count = {"test_images": len(labels), "networks": len(names)}
+    assert uv.passes(SMALL, classes=10, **count) == pytest.approx(made, rel=0.01)
+
+
+def test_passes_of_few_images():
+    few = dataclasses.replace(SMALL, images=5, line_images=5, free_images=5)
+    told = uv.passes(SMALL, classes=10, test_images=5)
+    assert told == uv.passes(few, classes=10, test_images=5)
 
 
 @pytest.mark.parametrize("profile", profiles.NAMES)
