@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from flatbook import _gpu
+
 __all__ = ["LOSS_SCALE", "Descent", "augment", "step_size"]
 
 # Lifts small gradients into the range of float16; a power of two rounds nothing.
@@ -24,7 +26,7 @@ def augment(x: Tensor, generator: torch.Generator) -> Tensor:
     border = max(1, size // 8)
     shift = torch.randint(2 * border + 1, (2, n, 1), generator=generator)
     mirror = torch.randint(2, (n, 1), generator=generator).bool()
-    shift, mirror = (t.to(x.device, non_blocking=True) for t in (shift, mirror))
+    shift, mirror = (_gpu.send(t, x.device) for t in (shift, mirror))
     image, channel, pixel = (
         torch.arange(count, device=x.device) for count in (n, channels, size)
     )
@@ -52,7 +54,8 @@ class Descent:
 
     v <- momentum v + g,  w <- w - lr (g + momentum v),  g = gradient + decay w.
     The numbers are those of `torch.optim.SGD`, whose first use imports the compiler
-    and takes longer than a whole training of the small models of the book.
+    and takes longer than a whole training of the small models of the book. As there,
+    each operation takes all parameters at once: on a GPU a few kernels for a network.
     """
 
     def __init__(self, model: nn.Module, momentum: float, decay: float) -> None:
@@ -66,11 +69,15 @@ class Descent:
     @torch.no_grad()
     def step(self, lr: float) -> None:
         """Move against the gradients and forget them."""
-        for parameter, velocity in zip(self.parameters, self.velocity, strict=True):
-            if parameter.grad is not None:
-                gradient = parameter.grad.add(parameter, alpha=self.decay)
-                velocity.mul_(self.momentum).add_(gradient)
-                parameter.sub_(gradient.add_(velocity, alpha=self.momentum), alpha=lr)
+        pairs = zip(self.parameters, self.velocity, strict=True)
+        moved = [(p.grad, p.data, v) for p, v in pairs if p.grad is not None]
+        if moved:
+            gradients, parameters, velocity = map(list, zip(*moved, strict=True))
+            steps = list(torch._foreach_add(gradients, parameters, alpha=self.decay))
+            torch._foreach_mul_(velocity, self.momentum)
+            torch._foreach_add_(velocity, steps)
+            torch._foreach_add_(steps, velocity, alpha=self.momentum)
+            torch._foreach_sub_(parameters, steps, alpha=lr)
         self._forget()
 
     @torch.no_grad()
@@ -81,8 +88,7 @@ class Descent:
         the device.
         """
         gradients = [p.grad for p in self.parameters if p.grad is not None]
-        for gradient in gradients:
-            gradient.div_(LOSS_SCALE)
+        torch._foreach_div_(gradients, LOSS_SCALE)
         finite = nn.utils.get_total_norm(gradients).isfinite()
         old = [t.clone() for t in (*self.parameters, *self.velocity)]
         self.step(lr)

@@ -32,7 +32,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from flatbook import _checks, softmax
+from flatbook import _checks, _gpu, softmax
 from flatbook.models import _foldable, check_model, evaluating, fold
 
 __all__ = ["LOSSES", "NORMS", "Trajectory", "line", "pgd"]
@@ -139,19 +139,54 @@ def pgd(  # noqa: PLR0913
     _check_sizes(eps, step_size, steps)
     if random_start and generator is None:
         raise ValueError("random_start=True needs a torch.Generator, got None")
-    geometry = _GEOMETRIES[norm]
+    ball = _Ball(norm, eps, step_size, steps)
     # Copies made outside inference mode: gradients then work for every caller.
-    with torch.inference_mode(False), _evaluated(model) as network:
-        record = _Recorder(network, y.clone())
-        centre = point = x.detach().clone()
-        if random_start and generator is not None:
-            point = (centre + eps * geometry.draw(centre, generator)).clamp(0, 1)
-        for _ in range(steps):
-            direction = geometry.direction(record.gradient(point, LOSSES[loss]))
-            point = geometry.project(point + step_size * direction, centre, eps)
-            point = point.clamp(0, 1)
-        record.visit(point)
+    with torch.inference_mode(False), _gpu.exact(), _evaluated(model) as network:
+        record = _Recorder(network, y.clone(), loss)
+        source = generator if random_start else None
+        record.visit(ball.climb(record.gradient, x.detach().clone(), source))
         return record.trajectory()
+
+
+def _end(
+    model: nn.Module, x: Tensor, y: Tensor, ball: "_Ball", generator: torch.Generator
+) -> Tensor:
+    """Where `pgd` ends from a random start, without checks and without its record.
+
+    For training: the host never waits for a GPU, and the end costs no pass of its own.
+    Images or logits that are not finite lead to points that are not. The switches of
+    `_gpu` are the caller's, as autocast is.
+    """
+    with _evaluated(model) as network:
+        record = _Recorder(network, y, "log_odds")
+        return ball.climb(record.gradient, x.detach(), generator)
+
+
+@dataclass(frozen=True)
+class _Ball:
+    """Where an attack may go and how; see `pgd`."""
+
+    norm: str
+    eps: float
+    step_size: float
+    steps: int
+
+    def climb(
+        self,
+        gradient: Callable[[Tensor], Tensor],
+        centre: Tensor,
+        generator: torch.Generator | None,
+    ) -> Tensor:
+        """The end of the ascent, from a random point if there is a generator."""
+        geometry, point = _GEOMETRIES[self.norm], centre
+        if generator is not None:
+            start = centre + self.eps * geometry.draw(centre, generator)
+            point = start.clamp(0, 1)
+        for _ in range(self.steps):
+            direction = geometry.direction(gradient(point))
+            point = point + self.step_size * direction
+            point = geometry.project(point, centre, self.eps).clamp(0, 1)
+        return point
 
 
 def line(
@@ -182,8 +217,8 @@ def line(
             f"x and x_adv must have one shape, got {tuple(x.shape)} and "
             f"{tuple(x_adv.shape)}"
         )
-    with _evaluated(model) as network:
-        record = _Recorder(network, y)
+    with _gpu.exact(), _evaluated(model) as network:
+        record = _Recorder(network, y, "log_odds")
         for step in range(steps + 1):
             record.visit(torch.lerp(x.detach(), x_adv.detach(), step / steps))
         return record.trajectory()
@@ -214,8 +249,9 @@ def _cast_ahead(body: nn.Module) -> None:
 class _Recorder:
     """Runs the model and keeps what it saw."""
 
-    def __init__(self, model: nn.Module, labels: Tensor) -> None:
+    def __init__(self, model: nn.Module, labels: Tensor, loss: str) -> None:
         self.model, self.labels = check_model(model), labels.long()
+        self.loss = LOSSES[loss]
         self.points: list[Tensor] = []
         self.features: list[Tensor] = []
         self.logits: list[Tensor] = []
@@ -226,11 +262,11 @@ class _Recorder:
         with torch.no_grad():
             self._forward(point)
 
-    def gradient(self, point: Tensor, loss: "_Loss") -> Tensor:
+    def gradient(self, point: Tensor) -> Tensor:
         """Record a point and return the gradient of each sample's loss there."""
         with torch.enable_grad():
             leaf = point.detach().requires_grad_()
-            total = loss(self._forward(leaf), self.labels).sum()
+            total = self.loss(self._forward(leaf), self.labels).sum()
             (gradient,) = torch.autograd.grad(total, leaf)
         self.zeros.append((gradient == 0).flatten(1).all(1))
         return gradient
@@ -351,7 +387,8 @@ def _random(
     draw: Callable[..., Tensor], like: Tensor, generator: torch.Generator
 ) -> Tensor:
     device, dtype = generator.device, like.dtype
-    return draw(like.shape, generator=generator, device=device, dtype=dtype).to(like)
+    drawn = draw(like.shape, generator=generator, device=device, dtype=dtype)
+    return _gpu.send(drawn, like.device)
 
 
 def _check_batch(head: nn.Linear, x: Tensor, y: Tensor) -> None:

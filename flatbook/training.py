@@ -10,9 +10,14 @@ With an `Adversary` each batch is attacked before the step (Madry et al., Toward
 learning models resistant to adversarial attacks, 2018). With `half` the passes run in
 16 bits, the weights stay in 32 (Micikevicius et al., Mixed precision training, 2018).
 
+No step makes the host wait for a GPU: images stay on it, in one epoch nothing is read
+back, and what is drawn on the CPU is sent while the GPU computes. Convolutions run
+channels last, the layout of the weights of `models.build`.
+
 All randomness (order of the images, augmentation, start of the attacks) comes from
 one generator, which a checkpoint stores with the weights and the state of the
-descent: on a CPU an interrupted run resumes to the same weights, bit for bit.
+descent: on a CPU an interrupted run resumes to the same weights, bit for bit. On a GPU
+cuDNN is asked for algorithms that repeat their results; that was not measured.
 Checkpoints hold tensors and plain values only and are read with `weights_only=True`;
 nothing in them is executed.
 
@@ -43,6 +48,7 @@ from flatbook import (
     __version__,
     _checkpoint,
     _checks,
+    _gpu,
     _steps,
     attacks,
     losses,
@@ -84,15 +90,14 @@ class Adversary:
 
     It starts at a uniform point of the ball and ascends the log-odds: in exact
     arithmetic the direction of cross-entropy, which Madry et al. (2018) ascend, but
-    without its underflow at confident predictions. It checks the images and logits
-    of each batch: the only place inside an epoch where the host waits for a GPU.
+    without its underflow at confident predictions.
 
     Attributes:
         norm: "linf" or "l2".
         eps: radius of the ball around each image, at least 0.
         step_size: length of a step in that norm, at least 0.
         steps: number of steps, at least 1. A step of training costs `steps` more
-            forward and backward passes, and one more forward pass.
+            forward and backward passes.
 
     Raises:
         ValueError: if a value is out of range.
@@ -256,7 +261,7 @@ def train(
     if path is not None:
         run.start(path)
     try:
-        with _bar(run, progress) as bar:
+        with _gpu.repeatable(), _bar(run, progress) as bar:
             while run.history.epochs < recipe.epochs:
                 _epoch(run)
                 if path is not None:
@@ -311,7 +316,7 @@ def accuracy(model: nn.Module, x: Tensor, y: Tensor, *, batch_size: int = 512) -
         )
     device = _device(model)
     correct = torch.zeros((), dtype=torch.int64, device=device)
-    with evaluating(model), torch.no_grad():
+    with evaluating(model), torch.no_grad(), _gpu.exact():
         for images, labels in zip(
             x.split(batch_size), y.split(batch_size), strict=True
         ):
@@ -326,6 +331,7 @@ class _Run:
         self.model, self.dataset, self.recipe = model, dataset, recipe
         device = _device(model)
         self.x, self.y = (t.to(device) for t in (dataset.x_train, dataset.y_train))
+        self.test = tuple(t.to(device) for t in (dataset.x_test, dataset.y_test))
         self.half = half_dtype(device) if recipe.half else None
         self.steps = math.ceil(len(self.y) / recipe.batch_size)
         self.descent = _steps.Descent(model, recipe.momentum, recipe.weight_decay)
@@ -336,7 +342,8 @@ class _Run:
     def epoch(self) -> None:
         """One pass through the training set, in equal batches, then the test set."""
         start, count = time.perf_counter(), len(self.y)
-        order = torch.randperm(count, generator=self.generator).to(self.y.device)
+        order = torch.randperm(count, generator=self.generator)
+        order = _gpu.send(order, self.y.device)
         sums = torch.zeros(2, device=self.y.device)
         self.descent.skipped.zero_()
         self.model.train()
@@ -350,7 +357,7 @@ class _Run:
                 f"no step of epoch {self.history.epochs + 1} had finite gradients in "
                 f"{self.half}; half=False computes in 32 bits"
             )
-        test = accuracy(self.model, self.dataset.x_test, self.dataset.y_test)
+        test = accuracy(self.model, *self.test)
         seconds = time.perf_counter() - start
         self.history = self.history._with((loss, right, test, seconds))
 
@@ -379,13 +386,9 @@ class _Run:
 
     def _attacked(self, x: Tensor, y: Tensor, adversary: Adversary) -> Tensor:
         """The images at the end of the attack on the present model."""
-        attack = partial(attacks.pgd, random_start=True, generator=self.generator)
-        try:
-            with self._precision():
-                path = attack(self.model, x, y, **asdict(adversary))
-        except ValueError as error:  # it refuses logits that are not finite
-            raise self._diverged(math.nan) from error
-        return path.adversarial
+        ball = attacks._Ball(**asdict(adversary))
+        with self._precision():
+            return attacks._end(self.model, x, y, ball, self.generator)
 
     def _precision(self) -> AbstractContextManager[Any]:
         if self.half is None:

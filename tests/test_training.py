@@ -121,8 +121,7 @@ def test_one_epoch_against_torchs_own_schedule_and_loss():
         losses.append(total)
     loop = training._Run(model, dataset, recipe)
     loop.x = dataset_double
-    loop.dataset = dataclasses.replace(dataset)
-    object.__setattr__(loop.dataset, "x_test", dataset.x_test.double())
+    loop.test = (dataset.x_test.double(), dataset.y_test)
     for _ in range(3):
         loop.epoch()
     for a, b in zip(model.parameters(), twin.parameters(), strict=True):
@@ -654,13 +653,13 @@ def test_half_learns_the_digits_as_well(half):
 
 
 def test_half_attacks_in_16_bits_too(half, monkeypatch):
-    digits, seen, original = data.digits(), set(), attacks.pgd
+    digits, seen, original = data.digits(), set(), attacks._end
 
-    def pgd(*arguments, **options):
+    def end(*arguments, **options):
         seen.add((torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")))
         return original(*arguments, **options)
 
-    monkeypatch.setattr(attacks, "pgd", pgd)
+    monkeypatch.setattr(attacks, "_end", end)
     recipe = training.Recipe(epochs=2, adversary=NOISY, half=True)
     model = models.build("mlp", 10, in_channels=1, image_size=8)
     assert run(model, digits, recipe).test_accuracy[-1] > 0.8
