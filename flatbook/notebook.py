@@ -1,6 +1,11 @@
-"""Numbers that travel from a chapter's code into its sentences.
+"""What a chapter needs from the place it runs in.
 
-In the text a glued number is written ``{glue:text}`name:.2f```; nobody types it.
+`glue` carries numbers from the code into the sentences: in the text a glued number is
+written ``{glue:text}`name:.2f```; nobody types it. `checkpoints` names the folder in
+which training keeps its progress, on Colab a Google Drive.
+
+``python -m flatbook.notebook`` does nothing, and succeeds where the package can be
+imported: the first cell of every chapter asks so before it installs.
 
 >>> import torch
 >>> as_plain(torch.tensor(2.5)), as_plain(3), as_plain("ResNet-18")
@@ -10,8 +15,28 @@ In the text a glued number is written ``{glue:text}`name:.2f```; nobody types it
 import importlib.util
 import math
 import numbers
+import os
+from pathlib import Path
 
-__all__ = ["as_plain", "glue"]
+__all__ = ["as_plain", "checkpoints", "glue"]
+
+_DRIVE = Path("/content/drive/MyDrive")  # of the account that Colab has mounted
+
+
+def checkpoints() -> Path | None:
+    """The folder in which a chapter's training keeps its checkpoints.
+
+    ``FLATBOOK_CHECKPOINTS`` names it. Where that is not set and a Google Drive is
+    mounted at Colab's usual place, it is ``flatbook/checkpoints`` in that Drive, so
+    that training goes on after a disconnect. It need not exist yet.
+
+    Returns:
+        The folder, or None: then nothing is kept.
+    """
+    named = os.environ.get("FLATBOOK_CHECKPOINTS", "").strip()
+    if named:
+        return Path(named).expanduser()
+    return _DRIVE / "flatbook" / "checkpoints" if _DRIVE.is_dir() else None
 
 
 def as_plain(value: object) -> int | float | str:

@@ -30,6 +30,7 @@ VERSIONS = (
     *("ipython", "ipykernel", "ipywidgets", "myst-nb"),
 )
 RUN = {
+    "FLATBOOK_CHECKPOINTS": "",  # a result is computed, not taken from an old run
     "FLATBOOK_PROFILE": "cpu",
     "FLATBOOK_STATIC": "1",
     "OMP_NUM_THREADS": "1",
