@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from numpy.typing import ArrayLike
 
 from flatbook.figures import COLORS, LINES
 
@@ -25,9 +26,7 @@ def chosen(arrays: Mapping[str, np.ndarray], *names: str) -> dict[str, np.ndarra
     return {name: np.asarray(arrays[name]) for name in names}
 
 
-def band(
-    axes: Axes, x: np.ndarray, values: np.ndarray, number: int, label: str
-) -> None:
+def band(axes: Axes, x: ArrayLike, values: np.ndarray, number: int, label: str) -> None:
     """Mean over seeds of values (S, X), with a band from the lowest to the highest."""
     look: dict[str, Any] = {"color": COLORS[number], "linestyle": LINES[number]}
     axes.fill_between(

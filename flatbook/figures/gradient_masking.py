@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from flatbook.experiments.gradient_masking import Result, thresholds
 from flatbook.figures import COLORS, LINES, WIDTH, BookFigure, in_style
+from flatbook.figures._stacked import band, chosen
 
-__all__ = ["attacks", "floors", "masking", "regimes", "sharpness"]
+__all__ = ["attacks", "floors", "masking", "paper_figure", "regimes", "sharpness"]
 
 _REACH = 125.0
 _HOLLOW: dict[str, Any] = {
@@ -24,6 +26,16 @@ _HOLLOW: dict[str, Any] = {
     "zorder": 4,
 }
 _MARKS = ("o", "s", "^", "D")
+_DECADES = (5, 0, -10, -100, -1000, -10_000)
+_SMALL = _HOLLOW | {"markersize": 5}
+_BELOW: dict[str, Any] = {
+    "loc": "upper left",
+    "bbox_to_anchor": (-0.06, -0.19),
+    "ncols": 2,
+    "fontsize": 8.5,
+    "handlelength": 2.2,
+    "columnspacing": 1.1,
+}
 
 
 @in_style
@@ -150,7 +162,7 @@ def floors(results: Sequence[Result]) -> BookFigure:
         share = share.view(len(results), -1).expand(-1, len(counts))
         stuck = [getattr(r, f"{name}_stuck").double().mean(-1) for r in results]
         moved = torch.stack(stuck).view(len(results), -1).expand(-1, len(counts))
-        _range(axes, counts, 100 * share, number, label)
+        band(axes, counts, 100 * share.numpy(), number, label)
         mark: dict[str, Any] = {"color": COLORS[number], "marker": _MARKS[number]}
         axes.plot(counts, 100 * moved.mean(0), **mark, **_HOLLOW)
     axes.plot([], [], color="#595959", marker="o", **_HOLLOW, label="never moved")
@@ -160,6 +172,145 @@ def floors(results: Sequence[Result]) -> BookFigure:
     axes.set_ylim(-4, 64)
     axes.legend(ncols=3, loc="upper left")
     return figure
+
+
+@in_style
+def paper_figure(arrays: Mapping[str, np.ndarray]) -> BookFigure:
+    """Figure 13 of the paper, with what explains it beside every curve.
+
+    a) Sharpness of the clean images at every scale, its mean and its quartiles. b)
+    Robust accuracy in both types of numbers and under the losses that know no scale,
+    with the images that never moved, and what clean margins predict of these. c) The
+    first against the second; hollow marks are the same networks under all attacks
+    together. d) Examples of the first scale at the others, and clean predictions that
+    change.
+
+    Lines are means over seeds, bands go from the lowest to the highest; the band of the
+    median goes from quartile to quartile.
+
+    Args:
+        arrays: those of `flatbook.experiments.gradient_masking.panels`, stacked over
+            seeds: `scales`, `levels`, `log10_mean_sharpness`, `log10_sharpness`,
+            `robust`, `never_moved`, `robust_to_all`, `predicted`, `transferred` and
+            `changed`.
+
+    Raises:
+        ValueError: an array is missing.
+    """
+    shares = ("robust", "never_moved", "robust_to_all", "predicted", "transferred")
+    kappa = ("log10_mean_sharpness", "log10_sharpness", "levels")
+    seen = chosen(arrays, "scales", *kappa, *shares, "changed")
+    figure = BookFigure(figsize=(WIDTH, 6.6))
+    first, second, third, fourth = figure.subplots(2, 2).flat
+    _sharpness_by_scale(first, seen)
+    _robust_by_scale(second, seen)
+    _sharpness_by_robust(third, seen)
+    _transfer_by_scale(fourth, seen)
+    titles = ("sharpness κ", "robust accuracy", "κ and robust accuracy", "transfer")
+    for letter, axes, title in zip("abcd", figure.axes, titles, strict=True):
+        axes.set_title(f"{letter}  {title}")
+        axes.tick_params(axis="x", labelsize=8)
+    return figure
+
+
+def _sharpness_by_scale(axes: Axes, seen: Mapping[str, np.ndarray]) -> None:
+    scales = seen["scales"][0]
+    low, middle, high = (_quantile(seen, level) for level in (0.25, 0.5, 0.75))
+    axes.fill_between(scales, low, high, color=COLORS[0], alpha=0.18, linewidth=0)
+    axes.plot(scales, middle, color=COLORS[0], label="median, quartiles")
+    band(axes, scales, seen["log10_mean_sharpness"], 1, "mean")
+    _scale_axis(axes, scales)
+    _decades(axes)
+    axes.legend(**_BELOW)
+
+
+def _robust_by_scale(axes: Axes, seen: Mapping[str, np.ndarray]) -> None:
+    scales = seen["scales"][0]
+    robust, stuck = 100 * seen["robust"], 100 * seen["never_moved"].mean(0)
+    for row, label in enumerate(("cross-entropy", "in float64")):
+        band(axes, scales, robust[:, row], row, label)
+        axes.plot(scales, stuck[row], color=COLORS[row], marker=_MARKS[row], **_SMALL)
+    others = 100 * seen["robust"][:, 2:].mean(0)
+    look: dict[str, Any] = {"color": COLORS[2], "linestyle": LINES[2], "linewidth": 1.4}
+    axes.plot(
+        scales, others.T, **look, label=["other losses", *"_" * (len(others) - 1)]
+    )
+    _hollow_entry(axes, "never moved")
+    guess = 100 * seen["predicted"].mean(0)
+    look = {"color": "black", "marker": "x", "markersize": 4, "linestyle": "none"}
+    axes.plot(scales, guess.T, **look, zorder=5, label=["predicted", "_"])
+    _scale_axis(axes, scales)
+    _percent(axes)
+    axes.legend(**_BELOW)
+
+
+def _sharpness_by_robust(axes: Axes, seen: Mapping[str, np.ndarray]) -> None:
+    masked, honest = (
+        100 * share.mean(0) for share in (seen["robust"][:, 0], seen["robust_to_all"])
+    )
+    curves = {"median": _quantile(seen, 0.5)}
+    curves["mean"] = seen["log10_mean_sharpness"].mean(0)
+    for number, (name, values) in enumerate(curves.items()):
+        look: dict[str, Any] = {"color": COLORS[number], "marker": _MARKS[number]}
+        line: dict[str, Any] = {
+            "linestyle": LINES[number],
+            "linewidth": 1.2,
+            "markersize": 5,
+        }
+        axes.plot(masked, values, **look, **line, label=name)
+        axes.plot(honest, values, **look, **_SMALL)
+    _hollow_entry(axes, "all attacks together")
+    _decades(axes)
+    axes.set_xlim(-4, 104)
+    axes.set_xticks([0, 50, 100], ["0 %", "50 %", "100 %"])
+    axes.set_xlabel("robust accuracy")
+    axes.legend(**_BELOW)
+
+
+def _transfer_by_scale(axes: Axes, seen: Mapping[str, np.ndarray]) -> None:
+    scales = seen["scales"][0]
+    for number, name in enumerate(("whole head scaled", "weight alone")):
+        band(axes, scales, 100 * seen["transferred"][:, number], number, name)
+        look: dict[str, Any] = {"color": COLORS[number], "marker": _MARKS[number]}
+        axes.plot(scales, 100 * seen["changed"][:, number].mean(0), **look, **_SMALL)
+    _hollow_entry(axes, "clean, changed")
+    _scale_axis(axes, scales)
+    _percent(axes)
+    axes.legend(**_BELOW)
+
+
+def _quantile(seen: Mapping[str, np.ndarray], level: float) -> np.ndarray:
+    """Sharpness (S,) in decades at a level, mean over seeds."""
+    row = np.abs(seen["levels"][0] - level).argmin()
+    return seen["log10_sharpness"][:, row].mean(0)
+
+
+def _hollow_entry(axes: Axes, label: str) -> None:
+    """A line of the legend for all hollow marks."""
+    axes.plot([], [], color="#595959", marker="o", **_SMALL, label=label)
+
+
+def _decades(axes: Axes) -> None:
+    """Powers of ten on a scale that is straight near one and logarithmic far below."""
+    low, high = min(1.5 * axes.dataLim.y0, -5), max(1.2 * axes.dataLim.y1, 6)
+    axes.set_yscale("symlog", linthresh=10, linscale=0.8)
+    axes.set_ylim(low, high)
+    ticks = [tick for tick in _DECADES if low < tick < high]
+    axes.set_yticks(ticks, [f"$10^{{{tick}}}$" if tick else "1" for tick in ticks])
+    axes.set_yticks([], minor=True)
+
+
+def _percent(axes: Axes) -> None:
+    axes.set_ylim(-4, 104)
+    axes.yaxis.set_major_formatter("{x:g} %")
+
+
+def _scale_axis(axes: Axes, scales: ArrayLike) -> None:
+    ticks = np.asarray(scales)
+    axes.set_xscale("log")
+    axes.set_xticks(ticks, [f"{scale:g}" for scale in ticks])
+    axes.set_xticks([], minor=True)
+    axes.set_xlabel("scale s of the head")
 
 
 def _scales(results: Sequence[Result]) -> tuple[float, ...]:
@@ -176,7 +327,7 @@ def _robust(
     axes: Axes, results: Sequence[Result], name: str, number: int, label: str
 ) -> None:
     share = torch.stack([result.robust_accuracy(name) for result in results])
-    _range(axes, _scales(results), 100 * share, number, label)
+    band(axes, _scales(results), 100 * share.numpy(), number, label)
 
 
 def _stuck(
@@ -188,21 +339,7 @@ def _stuck(
     axes.plot(_scales(results), 100 * share.mean(0), **look, label=label)
 
 
-def _range(
-    axes: Axes, x: Sequence[float], values: Tensor, number: int, label: str
-) -> None:
-    """Mean over seeds (R, X) with a band from the lowest to the highest."""
-    color = COLORS[number]
-    low, high = values.amin(0), values.amax(0)
-    axes.fill_between(x, low, high, color=color, alpha=0.18, linewidth=0)
-    axes.plot(x, values.mean(0), color=color, linestyle=LINES[number], label=label)
-
-
 def _finish(axes: Axes, results: Sequence[Result]) -> None:
-    scales = _scales(results)
-    axes.set_xscale("log")
-    axes.set_xticks(scales, [f"{s:g}" for s in scales])
-    axes.set_xticks([], minor=True)
-    axes.set_xlabel("scale s of the head")
+    _scale_axis(axes, _scales(results))
     axes.set_ylabel("percent of the images")
     axes.set_ylim(-4, 104)

@@ -303,6 +303,19 @@ def test_panels_count_images(result):
     assert seen["scales"].tolist() == list(SMALL.scales)
 
 
+def test_panels_of_transfer_keep_the_order_of_heads(result):
+    """Two examples; one of them is lost at the last scale with the weight alone."""
+    fooled = torch.arange(40) < 2
+    lost = torch.ones(3, 40, dtype=torch.bool)
+    lost[2, 1:] = False
+    heads = dict(zip(gm.HEADS, (torch.ones_like(lost), lost), strict=True))
+    changed = dict(zip(gm.HEADS, (torch.zeros_like(lost), ~lost), strict=True))
+    odd = dataclasses.replace(result, fooled=fooled, transferred=heads, changed=changed)
+    seen = gm.panels(odd)
+    assert seen["transferred"].tolist() == [[1, 1, 1], [1, 1, 0.5]]
+    assert seen["changed"].tolist() == [[0, 0, 0], [0, 0, 39 / 40]]
+
+
 def test_nothing_to_transfer(result):
     none = dataclasses.replace(result, fooled=torch.zeros(40, dtype=torch.bool))
     assert (gm.panels(none)["transferred"] == 0).all()

@@ -55,7 +55,7 @@ def draw(name, results):
     return getattr(figures, name)(value)
 
 
-@pytest.mark.parametrize("name", figures.__all__)
+@pytest.mark.parametrize("name", [n for n in figures.__all__ if n != "paper_figure"])
 @pytest.mark.filterwarnings("ignore:.*deprecated:DeprecationWarning")
 def test_every_figure_is_drawn(name, results):
     for some in (results, results[:1]):
@@ -136,3 +136,77 @@ def test_floors_by_batch(results):
     np.testing.assert_allclose(drawn["mean loss, with a floor"], 100 * floored)
     plain = np.mean([r.unfloored.double().mean() for r in results])
     np.testing.assert_allclose(drawn["log-odds, no floor"], [100 * plain] * 2)
+
+
+# --- the paper's figure from stacked arrays ------------------------------------------
+
+
+@pytest.fixture
+def arrays(results, tmp_path):
+    """Of two seeds, as they come back from a file."""
+    seeds = [experiment.panels(result) for result in results[:2]]
+    stacked = {k: np.stack([seed[k].numpy() for seed in seeds]) for k in seeds[0]}
+    np.savez(tmp_path / "arrays.npz", **stacked)
+    with np.load(tmp_path / "arrays.npz", allow_pickle=False) as file:
+        return dict(file)
+
+
+@pytest.mark.filterwarnings("ignore:.*deprecated:DeprecationWarning")
+def test_the_papers_figure_is_drawn(arrays):
+    for some in (arrays, {name: array[:1] for name, array in arrays.items()}):
+        figure = figures.paper_figure(some)
+        data, size = figure._repr_png_()
+        assert data.startswith(b"\x89PNG")
+        assert size["width"] <= 700
+        letters = [axes.get_title(loc="left")[0] for axes in figure.axes]
+        assert letters == ["a", "b", "c", "d"]
+
+
+def test_the_papers_figure_shows_means_over_seeds(arrays, results):
+    first, second, third, fourth = map(lines, figures.paper_figure(arrays).axes)
+    pair = results[:2]
+    kappa = [r.log_sharpness.exp().mean(1).log10().numpy() for r in pair]
+    np.testing.assert_allclose(first["mean"], np.mean(kappa, axis=0), rtol=1e-5)
+    medians = [np.median(r.log_sharpness, axis=1) / np.log(10) for r in pair]
+    median = np.mean(medians, axis=0)
+    np.testing.assert_allclose(first["median, quartiles"], median, rtol=1e-5)
+    np.testing.assert_allclose(third["median"], median, rtol=1e-5)
+    for label, name in (
+        ("cross-entropy", "cross-entropy"),
+        ("in float64", "cross-entropy, float64"),
+        ("other losses", "log-odds"),
+    ):
+        robust = np.mean([r.robust[name].double().mean(1) for r in pair], axis=0)
+        np.testing.assert_allclose(second[label], 100 * robust)
+    guess = np.mean([r.predicted() for r in pair], axis=0)
+    np.testing.assert_allclose(second["predicted"], 100 * guess)
+    for label, head in (("whole head scaled", "both"), ("weight alone", "weight only")):
+        kept = [r.transferred[head][:, r.fooled].double().mean(1) for r in pair]
+        np.testing.assert_allclose(fourth[label], 100 * np.mean(kept, axis=0))
+
+
+def test_hollow_marks_of_the_papers_figure(arrays, results):
+    axes = figures.paper_figure(arrays).axes
+    pair = results[:2]
+
+    def hollow(one):
+        drawn = [line for line in one.lines if line.get_markerfacecolor() == "white"]
+        return [line for line in drawn if len(line.get_xdata())]
+
+    stuck = [r.stuck["cross-entropy"].double().mean(1) for r in pair]
+    np.testing.assert_allclose(
+        hollow(axes[1])[0].get_ydata(), 100 * np.mean(stuck, axis=0)
+    )
+    every = [np.all(list(r.robust.values()), axis=0).mean(1) for r in pair]
+    for line in hollow(axes[2]):
+        np.testing.assert_allclose(line.get_xdata(), 100 * np.mean(every, axis=0))
+    changed = [r.changed["weight only"].double().mean(1) for r in pair]
+    np.testing.assert_allclose(
+        hollow(axes[3])[1].get_ydata(), 100 * np.mean(changed, axis=0)
+    )
+
+
+def test_a_missing_array_is_named(arrays):
+    del arrays["transferred"]
+    with pytest.raises(ValueError, match="missing arrays: transferred"):
+        figures.paper_figure(arrays)
