@@ -48,6 +48,8 @@ COOLED = "standard, cooled"
 _DEFINITION = 0.1
 _STEPS_TO_EDGE = 4
 _FALLEN = 0.1
+_QUANTILES = 41
+_POINTS = 100
 
 
 def variants(profile: str, data: str) -> dict[str, dict[str, Any]]:
@@ -140,6 +142,7 @@ class Seen:
     Attributes:
         logits: (N, k).
         size: (N,), the factor of sharpness that is not the trace of P: both norms.
+        features: (N,), one of them: the squared norm of the features.
         right: (N,), bool: the label is predicted.
         flip: (N,), distance at which another class leads: 0 where one does at once,
             infinite where the attack does not get there.
@@ -153,6 +156,7 @@ class Seen:
 
     logits: Tensor
     size: Tensor
+    features: Tensor
     right: Tensor
     flip: Tensor
     reach: Tensor
@@ -166,6 +170,11 @@ class Seen:
     def trace(self) -> Tensor:
         """(N,), of P."""
         return softmax.trace_p(self.logits)
+
+    @property
+    def hessian(self) -> Tensor:
+        """(N,), trace of the Hessian in the weights of the head."""
+        return self.features * self.trace
 
     @property
     def kappa(self) -> Tensor:
@@ -386,6 +395,92 @@ def numbers(result: Result) -> dict[str, float]:
     return values
 
 
+def panels(result: Result) -> dict[str, Tensor]:
+    """For the figure of appendix D.2: small arrays of one seed, float64.
+
+    Their shapes depend on the sizes and on the number of networks.
+
+    Args:
+        result: of one seed.
+
+    Returns:
+        Axes: ``share`` (Q,) of the images, rising from 0 to 1; ``tolerance`` (E,);
+        ``eps`` (R + 1,), that begins with 0. Then of every network, as ``name: what``:
+
+        * ``confidence``, ``trace H``, ``sharpness``, ``flip``: (Q,), quantiles over
+          the images; a distance is at most the longest,
+        * ``mean confidence`` and so on: (), means beside them,
+        * ``width``: (E,), median distance for every tolerance,
+        * ``robust accuracy``: (R + 1,), the first one without an attack,
+        * ``robust accuracy, margin``: (), of the second attack at the main radius,
+        * ``points``: (2, 100), sharpness and flip distance of the first images, NaN
+          for one that is wrong from the start and where there are fewer.
+    """
+    sizes = result.sizes
+    values = {
+        "share": torch.linspace(0, 1, _QUANTILES, dtype=torch.float64),
+        "tolerance": torch.tensor(sizes.tolerances, dtype=torch.float64),
+        "eps": torch.tensor((0, *sizes.eps), dtype=torch.float64),
+        "main": torch.tensor(sizes.main, dtype=torch.float64),
+    }
+    for name, seen in result.networks.items():
+        robust = torch.cat([seen.right[None], seen.robust]).double().mean(1)
+        drawn = _distributions(seen, sizes.longest, values["share"]) | {
+            "width": result.widths(name),
+            "robust accuracy": robust,
+            "robust accuracy, margin": seen.margin.double().mean(),
+            "points": _points(seen, sizes.longest),
+        }
+        values |= {f"{name}: {what}": array for what, array in drawn.items()}
+    return values
+
+
+def passes(sizes: Sizes, *, classes: int, test_images: int, networks: int = 1) -> float:
+    """What `run` costs, in forward passes of one image.
+
+    A gradient in the input counts as one more forward pass. The cooled network is
+    measured as one more network.
+
+    Args:
+        sizes: how much; if the test set has fewer images it is an upper bound.
+        classes: without influence here.
+        test_images: of the whole test set, for the accuracy.
+        networks: that are given to `run`.
+
+    >>> few = Sizes((0.1,), 0.1, 5, 0.1, 20, (0.1,), 30)
+    >>> passes(few, classes=10, test_images=100, networks=2)     # 2 * 100 + 3 * 30 * 64
+    5960.0
+    """
+    _checks.integer("classes", classes, 2)
+    _checks.integer("test_images", test_images, 1)
+    _checks.integer("networks", networks, 1)
+    attacked = (len(sizes.eps) + 1) * (2 * sizes.steps + 1)
+    walked = 2 * sizes.walk_steps + 1
+    measured = min(sizes.images, test_images) * (1 + attacked + walked)
+    return float(networks * test_images + (networks + 1) * measured)
+
+
+def _distributions(seen: Seen, longest: float, share: Tensor) -> dict[str, Tensor]:
+    """Quantiles and means over the images of what is seen of a network."""
+    values = {
+        "confidence": seen.confidence,
+        "trace H": seen.hessian,
+        "sharpness": seen.kappa,
+        "flip": seen.flip.clamp(max=longest),
+    }
+    means = {f"mean {what}": each.mean() for what, each in values.items()}
+    return {what: each.quantile(share) for what, each in values.items()} | means
+
+
+def _points(seen: Seen, longest: float) -> Tensor:
+    """Sharpness and flip distance of the first images that are right: (2, 100)."""
+    both = torch.stack([seen.kappa, seen.flip.clamp(max=longest)])
+    both = torch.where(seen.right, both, torch.nan)[:, :_POINTS]
+    filled = both.new_full((2, _POINTS), torch.nan)
+    filled[:, : both.shape[1]] = both
+    return filled
+
+
 def _of_one(result: Result, name: str) -> dict[str, float]:
     """What one network is like, without its robust accuracies."""
     seen = result.networks[name]
@@ -439,9 +534,11 @@ def _measure(model: nn.Module, x: Tensor, y: Tensor, sizes: Sizes) -> Seen:
     flip, reach = _distances(model, x, y, sizes)
     right = z.argmax(1) == y.cpu()
     weight = check_model(model)[1].weight.detach().cpu().double()
+    features = phi.square().sum(1)
     return Seen(
         logits=z,
-        size=weight.square().sum() * phi.square().sum(1),
+        size=weight.square().sum() * features,
+        features=features,
         right=right,
         flip=flip,
         reach=reach,

@@ -22,6 +22,7 @@ of its own, and all of them together cost as many times more as there are layers
 (4, 49)
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
@@ -41,6 +42,9 @@ VERSION = 1
 POWERS = (0, 1, 2)
 _STEPS_TO_EDGE = 4
 _FALLEN = 0.1
+_CONVOLUTIONS = 20
+_WEIGHTS_PER_PRODUCT = 0.02
+_CHECKS = 180
 
 
 @dataclass(frozen=True)
@@ -297,6 +301,78 @@ def numbers(result: Result) -> dict[str, float]:
     for step in range(len(walk.trace)):
         values |= {f"{k}[{step}]": v for k, v in _at(result, step).items()}
     return values | _largest(walk)
+
+
+def panels(result: Result) -> dict[str, Tensor]:
+    """For figure 14: small arrays of one seed, float64, and what the estimates miss.
+
+    Relative sharpness is that with the squared norm of the weight. Shapes depend on the
+    sizes and on the number of layers.
+
+    Args:
+        result: of one network, attacked in T steps.
+
+    Returns:
+        For the last D of L layers, the head being the last, and R estimates:
+
+        * ``steps``: (T + 1,), 0 to T,
+        * ``quartiles_of_sharpness``: (3, T + 1, D), over the images, exact,
+        * ``mean_sharpness``: (T + 1, D), exact, what the next ones estimate,
+        * ``shared`` and ``alone``: (R, T + 1, D), Hutchinson's estimates, with
+          ``shared_error`` and ``alone_error``, the standard errors that they report,
+        * ``input_off``: (T + 1,), median over the images of the relative error of
+          an estimate in the input,
+        * ``median_trace``: (T + 1, 1 + L), exact, of the input and of all layers,
+        * ``wrong``: (T + 1,), share of the images.
+    """
+    walk, depth = result.walk, result.shared.mean.shape[2]
+    sharpness, square = walk.sharpness()[:, :, -depth:], walk.square[-depth:]
+    shares = torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)
+    off = relative_error(result.input, walk.trace[:, :, 0])
+    return {
+        "steps": torch.arange(len(walk.trace)).double(),
+        "quartiles_of_sharpness": sharpness.quantile(shares, dim=1),
+        "mean_sharpness": sharpness.mean(1),
+        "shared": result.shared.mean * square,
+        "shared_error": result.shared.error * square,
+        "alone": result.alone.mean * square,
+        "alone_error": result.alone.error * square,
+        "input_off": off.quantile(0.5, dim=1),
+        "median_trace": walk.trace.quantile(0.5, dim=1),
+        "wrong": walk.wrong.double().mean(1),
+    }
+
+
+def passes(sizes: Sizes, *, classes: int, test_images: int, networks: int = 1) -> float:
+    """Work of `run` in forward passes of one image; a backward pass counts one more.
+
+    A gradient in the weights counts as another one. An upper bound on the images: those
+    that are right may be fewer. What depends on the network is that of a ResNet-18 for
+    32x32 images: the last layers are a part of about twenty, and the products of the
+    gradients, that grow with the square of the number of classes, cost as much as
+    its weights are many. A network of few layers, such as VGG-11, costs up to one half
+    more.
+
+    Args:
+        sizes: how much is measured.
+        classes: k, for k - 1 backward passes an exact trace or an estimate.
+        test_images: in the test set.
+        networks: measured one after the other.
+    """
+    images = min(sizes.images, test_images)
+    points, others, probes = (
+        images * (sizes.steps + 1),
+        classes - 1,
+        equal_probes(classes),
+    )
+    part = min(1.0, (sizes.deep - 1) / _CONVOLUTIONS)
+    exact = 3 + 3 * others + _WEIGHTS_PER_PRODUCT * others**2
+    shared = 1 + part * (2 + 5 * probes)
+    alone = sizes.deep * (1 + part / 2 * (2 + 3 * probes))
+    inside = 2 + 3 * probes
+    looked = points * (exact + sizes.repeats * (shared + alone + inside))
+    checked = _CHECKS * math.ceil(points / sizes.batch)
+    return float(networks * (looked + checked + images * (2 * sizes.steps + 2)))
 
 
 def _traces(

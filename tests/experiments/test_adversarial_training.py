@@ -13,6 +13,7 @@ from flatbook.experiments import adversarial_training as at
 from flatbook.experiments import summarise
 from flatbook.experiments.uncanny_valley import VARIANTS
 from flatbook.training import Recipe
+from tests import flops
 
 SMALL = at.Sizes(
     eps=(0.1, 0.2),
@@ -52,6 +53,7 @@ def seen(logits, flip, *, size=1.0, reach=0.0, right=True):
     return at.Seen(
         logits=z,
         size=fill + torch.as_tensor(size),
+        features=fill + 1,
         right=(fill == 0) & torch.as_tensor(right),
         flip=fill + torch.as_tensor(flip),
         reach=fill + torch.as_tensor(reach),
@@ -286,6 +288,87 @@ def test_numbers_of_networks_that_learned_nothing(digits):
     values = at.numbers(at.run(nets, digits, SMALL))
     assert all(math.isfinite(value) for value in values.values())
     assert values["standard: accuracy"] < 0.2
+
+
+def first(digits, count):
+    """Only some of the test images."""
+    x, y = digits.x_test[:count], digits.y_test[:count]
+    return dataclasses.replace(digits, x_test=x, y_test=y)
+
+
+def test_panels_are_small_and_of_one_shape(networks, digits, result):
+    """Forty images or nine, the same shapes."""
+    shown = at.panels(result)
+    few = dataclasses.replace(
+        digits, x_test=digits.x_test[:9], y_test=digits.y_test[:9]
+    )
+    other = at.panels(at.run(networks, few, SMALL))
+    shapes = {name: tuple(array.shape) for name, array in shown.items()}
+    assert shapes == {name: tuple(array.shape) for name, array in other.items()}
+    assert set(shapes) >= {"standard: flip", f"{at.COOLED}: flip"}
+    assert shapes["adversarial: points"] == (2, 100)
+    sizes = {name: array.numel() * 4 for name, array in shown.items()}
+    axes = sum(size for name, size in sizes.items() if ": " not in name)
+    assert axes + 8 * (sum(sizes.values()) - axes) / 3 < 30_000
+    nan = {name for name, array in shown.items() if array.isnan().any()}
+    assert nan == {f"{name}: points" for name in result.networks}
+    assert not any(array.isinf().any() for array in shown.values())
+
+
+def test_panels_by_hand(networks, digits, result):
+    shown = at.panels(result)
+    assert shown["eps"].tolist() == [0, 0.1, 0.2]
+    assert shown["tolerance"].tolist() == [0.01, 0.1, 1.0]
+    assert shown["main"] == 0.2
+    assert shown["share"].tolist() == pytest.approx([i / 40 for i in range(41)])
+    for name, seen in result.networks.items():
+        one = {what: shown[f"{name}: {what}"] for what in ("flip", "width")}
+        flip = sorted(min(d, SMALL.longest) for d in seen.flip.tolist())
+        assert one["flip"][0] == flip[0]
+        assert one["flip"][20].item() == pytest.approx((flip[19] + flip[20]) / 2)
+        assert one["flip"][40] == flip[39]
+        assert shown[f"{name}: mean flip"].item() == pytest.approx(sum(flip) / 40)
+        assert torch.equal(one["width"], result.widths(name))
+        robust = shown[f"{name}: robust accuracy"].tolist()
+        assert robust[0] == seen.right.sum().item() / 40
+        assert robust[1:] == [row.sum().item() / 40 for row in seen.robust]
+        margin = shown[f"{name}: robust accuracy, margin"]
+        assert margin == seen.margin.sum().item() / 40
+        points = shown[f"{name}: points"]
+        assert torch.equal(points[0, :40].isnan(), ~seen.right)
+        assert points[:, 40:].isnan().all()
+        assert torch.equal(points[0, :40][seen.right], seen.kappa[seen.right])
+        confidence = seen.logits.softmax(1).amax(1)
+        middle = shown[f"{name}: confidence"][20].item()
+        assert middle == pytest.approx(confidence.quantile(0.5).item())
+
+
+def test_the_hessian_is_that_of_the_last_layer(networks, digits, result):
+    """Its trace, and kappa is the squared norm of the weight times it."""
+    net, seen = networks["adversarial"], result.networks["adversarial"]
+    phi = net.features(digits.x_test[:40]).detach().double()
+    exact = curvature.hessian_trace(phi, seen.logits)
+    torch.testing.assert_close(seen.hessian, exact)
+    kappa = net.head.weight.detach().double().square().sum() * exact
+    torch.testing.assert_close(seen.kappa, kappa)
+    shown = at.panels(result)
+    assert shown["adversarial: trace H"][40] == seen.hessian.max()
+    assert shown["adversarial: sharpness"][40] == seen.kappa.max()
+
+
+@pytest.mark.parametrize(("images", "taken"), [(6, 6), (99, 9)])
+def test_passes_are_those_that_are_made(networks, digits, images, taken):
+    few = dataclasses.replace(
+        digits, x_test=digits.x_test[:9], y_test=digits.y_test[:9]
+    )
+    size = dataclasses.replace(SMALL, images=images, batch=4)
+    work = flops.passes(
+        lambda: at.run(networks, few, size), networks["standard"], few.x_test[:1]
+    )
+    told = at.passes(size, classes=10, test_images=9, networks=2)
+    assert told == pytest.approx(work, rel=0.01)
+    each = 1 + 3 * 7 + 25
+    assert at.passes(size, classes=10, test_images=9) == 9 + 2 * taken * each
 
 
 @pytest.mark.parametrize("profile", profiles.NAMES)

@@ -9,8 +9,10 @@ import torch
 from torch import nn
 
 from flatbook import attacks, curvature, models, profiles
+from flatbook.data import Dataset
 from flatbook.experiments import _common, summarise
 from flatbook.experiments import earlier_layers as el
+from tests import flops
 from tests.trained import trained
 
 SMALL = el.Sizes(eps=0.3, steps=4, images=9, deep=2, repeats=3, chunk=4, batch=13)
@@ -199,6 +201,72 @@ def test_a_card_keeps_finite_numbers(result, network, digits):
     again = el.numbers(el.run(network, digits, SMALL))
     assert again == values
     assert set(summarise([values, again])) == set(values)
+
+
+def test_panels_are_small_and_of_one_shape(network, digits, result):
+    """Six images or nine, the same shapes."""
+    shown = el.panels(result)
+    few = dataclasses.replace(SMALL, images=6)
+    other = el.panels(el.run(network, digits, few))
+    shapes = {name: tuple(array.shape) for name, array in shown.items()}
+    assert shapes == {name: tuple(array.shape) for name, array in other.items()}
+    assert shapes["quartiles_of_sharpness"] == (3, 5, 2)
+    assert shapes["shared"] == shapes["alone_error"] == (3, 5, 2)
+    assert shapes["median_trace"] == (5, 4)
+    assert sum(array.numel() for array in shown.values()) * 4 < 30_000
+    assert all(array.isfinite().all() for array in shown.values())
+    assert {array.device.type for array in shown.values()} == {"cpu"}
+
+
+def test_panels_by_hand(result):
+    shown, walk = el.panels(result), result.walk
+    assert shown["steps"].tolist() == [0, 1, 2, 3, 4]
+    for step in range(5):
+        for column in range(2):
+            layer = column + 1
+            size = walk.square[layer].item()
+            kappa = sorted((size * walk.trace[step, :, 1 + layer]).tolist())
+            quartiles = shown["quartiles_of_sharpness"][:, step, column]
+            assert quartiles.tolist() == pytest.approx([kappa[i] for i in (2, 4, 6)])
+            mean = shown["mean_sharpness"][step, column].item()
+            assert mean == pytest.approx(sum(kappa) / 9)
+            for name in ("shared", "alone"):
+                found = getattr(result, name)
+                assert torch.equal(
+                    shown[name][:, step, column], size * found.mean[:, step, column]
+                )
+                assert torch.equal(
+                    shown[f"{name}_error"][:, step, column],
+                    size * found.error[:, step, column],
+                )
+        off = [
+            math.sqrt(((found / true - 1) ** 2).mean())
+            for found, true in zip(
+                result.input[:, step].T, walk.trace[step, :, 0], strict=True
+            )
+        ]
+        assert shown["input_off"][step].item() == pytest.approx(sorted(off)[4])
+    assert torch.equal(shown["median_trace"], walk.trace.median(1).values)
+    assert torch.equal(shown["wrong"], walk.wrong.double().mean(1))
+
+
+@pytest.mark.parametrize(("classes", "images"), [(10, 3), (20, 2)])
+def test_passes_are_those_that_are_made(classes, images):
+    """Chunks of one: for more, PyTorch counts the slopes in weights many times."""
+    net = models.build("resnet18", classes, width=1 / 16, in_channels=1)
+    net = models.reinitialise(net, 0).eval()
+    x = torch.rand(4, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    y = net(x).argmax(1)
+    few = Dataset("few", x, y, x, y, tuple(map(str, range(classes))))
+    size = el.Sizes(eps=0.1, steps=1, images=images, repeats=1, chunk=1)
+    made = flops.passes(lambda: el.run(net, few, size), net, x[:1])
+    told = el.passes(size, classes=classes, test_images=4)
+    assert told == pytest.approx(made, rel=0.1)
+    assert el.passes(size, classes=classes, test_images=4, networks=3) == 3 * told
+    more = dataclasses.replace(size, images=99)
+    fewer = dataclasses.replace(size, images=4)
+    both = [el.passes(s, classes=classes, test_images=4) for s in (more, fewer)]
+    assert both[0] == both[1]
 
 
 def test_relative_error():

@@ -25,6 +25,7 @@ def seen(source, images=30):
     return experiment.Seen(
         logits=4 * draw(images, 3),
         size=1 + draw(images),
+        features=draw(images),
         right=draw(images) > 0.1,
         flip=draw(images),
         reach=reach,
