@@ -2,7 +2,7 @@
 
 The default data need no download: the 1,797 real handwritten digits of 8x8 pixels
 that scikit-learn ships (Alpaydin and Kaynak, 1998). CIFAR-10 and CIFAR-100
-(Krizhevsky, 2009) come through torchvision, own images from a folder
+(Krizhevsky, 2009) come from their published binary archives, own images from a folder
 
     root/train/<class>/*.jpg        root/test/<class>/*.jpg
 
@@ -24,12 +24,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, one_hot
 
-from flatbook import _checks
+from flatbook import _checks, _cifar
 
 __all__ = ["NAMES", "Dataset", "digits", "load"]
 
 NAMES = ("digits", "cifar10", "cifar100", "folder")
 _TEST_DIGITS = 500
+# The decoders for the files that a folder is searched for. No other is tried, whatever
+# a file holds: Pillow knows formats that start other programs.
+_FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -147,8 +150,9 @@ def load(
 
     Args:
         name: "digits", "cifar10", "cifar100" or "folder" (RGB, see the module).
-        root: where CIFAR lies or is downloaded to (default "data"), or the folder.
-        download: fetch CIFAR if it is not there.
+        root: where CIFAR's archive lies or is downloaded to (default "data"), or the
+            folder. Nothing is written anywhere else.
+        download: fetch the archive if it is not there.
         image_size: resize square images to this size (digits: repeat pixels, others:
             bilinear with antialiasing); default is the size they have.
         seed: of the split of the digits, of the order of a folder and of the choice
@@ -157,8 +161,9 @@ def load(
 
     Raises:
         FileNotFoundError: if a file or folder that is needed is missing.
-        ValueError: if the name is unknown, a number is out of range, or the folder
-            does not hold what it should: the message names the path.
+        OSError: if a download fails; nothing incomplete keeps the name of the archive.
+        ValueError: if the name is unknown, a number is out of range, or a file or
+            folder does not hold what it should: the message names the path.
     """
     if name not in NAMES:
         raise ValueError(f"name must be one of {', '.join(NAMES)}, got {name!r}")
@@ -181,27 +186,15 @@ def load(
 
 
 # One part (training or test) as it lies on disk: its labels, and a function from
-# indices to images (n, H, W, C) uint8.
+# indices to images (n, C, H, W) uint8.
 _Source = tuple[Tensor, Callable[[Tensor], np.ndarray]]
 
 
 def _cifar_sources(
     name: str, root: Path, download: bool
 ) -> tuple[tuple[str, ...], list[_Source]]:
-    from torchvision import datasets
-
-    kind = datasets.CIFAR10 if name == "cifar10" else datasets.CIFAR100
-    sources: list[_Source] = []
-    for train in (True, False):
-        try:
-            part = kind(root, train=train, download=download)
-        except RuntimeError as error:
-            raise FileNotFoundError(
-                f"{name} is not at {root.resolve()}, or damaged ({error}); "
-                "download=True fetches it"
-            ) from error
-        sources.append((torch.tensor(part.targets), part.data.__getitem__))
-    return tuple(part.classes), sources
+    classes, *parts = _cifar.read(name, root, download=download)
+    return classes, [(labels, images.__getitem__) for labels, images in parts]
 
 
 def _folder_sources(root: str | Path | None) -> tuple[tuple[str, ...], list[_Source]]:
@@ -241,36 +234,38 @@ def _check_classes(folders: list[Path], train: list[str], test: list[str]) -> No
 
 
 def _read(paths: list[str], indices: Tensor) -> np.ndarray:
-    """Decode images to (n, H, H, 3) uint8."""
-    from torchvision.datasets.folder import default_loader
-
+    """Decode images to (n, 3, H, H) uint8."""
+    chosen = [paths[index] for index in indices.tolist()]
     images: list[np.ndarray] = []
-    for index in indices.tolist():
-        path = paths[index]
-        try:
-            image = np.asarray(default_loader(path))
-        except Exception as error:
-            raise ValueError(
-                f"{path} cannot be decoded as an image: {error}"
-            ) from error
-        height, width = image.shape[:2]
-        if height != width:
-            raise ValueError(f"{path} must be square, got {width}x{height} pixels")
-        if images and height != len(images[0]):
-            size = len(images[0])
-            raise ValueError(
-                f"{path} has {width}x{height} pixels, expected {size}x{size} as in "
-                f"{paths[int(indices[0])]}: all images must have one size"
-            )
-        images.append(image)
-    return np.stack(images)
+    for path in chosen:
+        images.append(_decode(path, images[0].shape[0] if images else None, chosen[0]))
+    return np.stack(images).transpose(0, 3, 1, 2)
+
+
+def _decode(path: str, size: int | None, first: str) -> np.ndarray:
+    """One image (H, H, 3) uint8; its size is compared before any pixel is decoded."""
+    from PIL import Image
+
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            width, height = image.size
+            if width == height and size in (None, width):
+                return np.asarray(image.convert("RGB"))
+    except Exception as error:
+        raise ValueError(f"{path} cannot be decoded as an image: {error}") from error
+    if height != width:
+        raise ValueError(f"{path} must be square, got {width}x{height} pixels")
+    raise ValueError(
+        f"{path} has {width}x{height} pixels, expected {size}x{size} as in {first}: "
+        "all images must have one size"
+    )
 
 
 def _as_images(raw: np.ndarray, size: int | None) -> Tensor:
-    """Images (n, H, H, C) uint8 as (n, C, size, size) float32 in [0, 1]."""
-    images = torch.from_numpy(np.ascontiguousarray(raw.transpose(0, 3, 1, 2)))
+    """Images (n, C, H, H) uint8 as (n, C, size, size) float32 in [0, 1]."""
+    images = torch.from_numpy(np.ascontiguousarray(raw))
     if size in (None, images.shape[2]):
-        return images.float() / 255
+        return images.float().div_(255)
     # In pieces: the float images before resizing may be many times larger.
     resized = [
         interpolate(piece.float() / 255, size, mode="bilinear", antialias=True)

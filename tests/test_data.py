@@ -1,6 +1,7 @@
 import dataclasses
 import hashlib
 import io
+import zlib
 
 import numpy as np
 import pytest
@@ -253,33 +254,42 @@ def test_folder_with_an_undecodable_file(tmp_path, damage):
         data.load("folder", root=tmp_path)
 
 
-@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
-def test_absent_cifar_says_where_it_looked_and_what_to_do(tmp_path, name):
-    with pytest.raises(FileNotFoundError, match=f"{name} is not at .*download=True"):
-        data.load(name, root=tmp_path / "here")
+def test_only_images_are_decoded(tmp_path):
+    """A program in PostScript with the name of an image reaches no interpreter."""
+    write_folder(tmp_path)
+    path = tmp_path / "test" / "cat" / "2.png"
+    Image.new("RGB", (8, 8)).save(path, "EPS")
+    with Image.open(path) as image:
+        assert image.format == "EPS"  # Pillow itself would start Ghostscript
+    with pytest.raises(ValueError, match=r"test/cat/2.png.*cannot identify image"):
+        data.load("folder", root=tmp_path)
 
 
-class FakeCifar:
-    """What `load` uses of torchvision's CIFAR10, without its files."""
-
-    classes = ("plane", "car")
-
-    def __init__(self, root, *, train, download):
-        assert root.name == "there"
-        assert download
-        n = 6 if train else 4
-        self.data = np.zeros((n, 32, 32, 3), np.uint8)
-        self.data[:, 0, 1, 2] = np.arange(n) + 40
-        self.targets = [i % 2 for i in range(n)]
+def bomb(side):
+    """A PNG of a few bytes whose header promises side x side pixels."""
+    buffer = io.BytesIO()
+    Image.new("L", (8, 8)).save(buffer, "PNG")
+    raw = bytearray(buffer.getvalue())
+    raw[16:24] = side.to_bytes(4, "big") * 2
+    raw[29:33] = zlib.crc32(raw[12:29]).to_bytes(4, "big")
+    return bytes(raw)
 
 
-def test_cifar_channels_first_and_labelled(tmp_path, monkeypatch):
-    monkeypatch.setattr("torchvision.datasets.CIFAR10", FakeCifar)
-    arguments = {"root": tmp_path / "there", "download": True}
-    got = data.load("cifar10", **arguments)
-    assert got.x_train.shape == (6, 3, 32, 32)
-    values = (got.x_train[:, 2, 0, 1] * 255).round().long() - 40
-    assert sorted(values.tolist()) == list(range(6))
-    assert torch.equal(got.y_train, values % 2)
-    assert got.classes == ("plane", "car")
-    assert len(data.load("cifar10", limit=1, **arguments).y_test) == 2
+def test_bombs_are_refused_before_they_unfold(tmp_path):
+    write_folder(tmp_path)
+    path = tmp_path / "train" / "dog" / "1.png"
+    for side, said in ((30_000, "cannot be decoded.*bomb"), (9_000, "9000x9000")):
+        path.write_bytes(bomb(side))
+        with pytest.raises(ValueError, match=f"train/dog/1.png.*{said}"):
+            data.load("folder", root=tmp_path)
+
+
+def test_folder_may_link_elsewhere_and_stays_as_it_is(tmp_path):
+    write_folder(tmp_path / "far")
+    whole = data.load("folder", root=tmp_path / "far").sha256
+    (tmp_path / "near").mkdir()
+    for part in ("train", "test"):
+        (tmp_path / "near" / part).symlink_to(tmp_path / "far" / part)
+    before = sorted(tmp_path.rglob("*"))
+    assert data.load("folder", root=tmp_path / "near").sha256 == whole
+    assert sorted(tmp_path.rglob("*")) == before
