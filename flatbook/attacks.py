@@ -154,12 +154,14 @@ def _end(
     """Where `pgd` ends from a random start, without checks and without its record.
 
     For training: the host never waits for a GPU, and the end costs no pass of its own.
-    Images or logits that are not finite lead to points that are not. The switches of
-    `_gpu` are the caller's, as autocast is.
+    Where logits were not finite the end is not a number, so that the loss there is none
+    either. The switches of `_gpu` are the caller's, as autocast is.
     """
     with _evaluated(model) as network:
         record = _Recorder(network, y, "log_odds")
-        return ball.climb(record.gradient, x.detach(), generator)
+        end = ball.climb(record.gradient, x.detach(), generator)
+    finite = torch.stack(record.logits).isfinite().all(2).all(0)
+    return torch.where(finite.view(-1, *[1] * (x.ndim - 1)), end, torch.nan)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from flatbook import attacks, models, softmax
+from tests.waiting import Waits, no_values
 
 SMALL = {"width": 0.125, "in_channels": 1, "image_size": 8}
 ATTACK = {"norm": "linf", "eps": 0.1, "step_size": 0.03, "steps": 5}
@@ -327,6 +328,71 @@ def test_works_for_callers_without_gradients(network, context):
     with context():
         path = attacks.pgd(network, x.clone(), y.clone(), **ATTACK)
     assert torch.equal(path.points, reference.points)
+
+
+@pytest.mark.parametrize("norm", attacks.NORMS)
+@pytest.mark.parametrize("loss", attacks.LOSSES)
+def test_steps_read_no_values(network, norm, loss):
+    """The checks before and after them do; their number does not grow with steps."""
+    x, y = pixels()
+    options = {**ATTACK, "norm": norm, "loss": loss, "random_start": True}
+    counts = []
+    for steps in (0, 1, 5):
+        with Waits() as waits:
+            options["steps"] = steps
+            attacks.pgd(network, x, y, **options, generator=generator())
+        counts.append(len(waits.names))
+    assert counts[0] == counts[1] == counts[2] > 0
+
+
+@pytest.mark.parametrize("norm", attacks.NORMS)
+def test_the_end_alone_is_that_of_the_path(network, norm):
+    x, y = pixels()
+    ball = attacks._Ball(norm, 0.3, 0.1, 4)
+    options = {"random_start": True, "generator": generator(2)}
+    path = attacks.pgd(network, x, y, **vars(ball), **options)
+    with Waits() as waits:
+        end = attacks._end(network, x, y, ball, generator(2))
+    assert torch.equal(end, path.adversarial)
+    assert not torch.equal(end, x)
+    assert not waits.names
+
+
+@pytest.mark.parametrize("norm", attacks.NORMS)
+def test_the_end_alone_needs_no_values(norm):
+    with no_values() as meta:
+        model = models.build("resnet18", 10, **SMALL).to(meta)
+        x, y = (t.to(meta) for t in pixels())
+        end = attacks._end(model, x, y, attacks._Ball(norm, 0.3, 0.1, 3), generator())
+    assert end.device == meta
+    assert end.shape == x.shape
+
+
+def test_the_end_alone_marks_what_is_not_finite(network):
+    """No check, but the loss of such an image is no number."""
+    broken = models.scale_head(network, 1.0)
+    x, y = pixels()
+    with torch.no_grad():
+        broken.head.weight.fill_(1e38)
+    finite = broken(x).isfinite().all(1)
+    assert not finite.all()
+    end = attacks._end(broken, x, y, attacks._Ball("linf", 0.0, 0.0, 2), generator())
+    assert torch.equal(end.isnan().flatten(1).all(1), ~finite)
+    assert torch.equal(end[finite], x[finite])
+
+
+def test_float32_is_exact_in_attacks_and_lines(network, monkeypatch):
+    """Where a GPU would otherwise round convolutions; what was set comes back."""
+    cudnn, seen = torch.backends.cudnn, []
+    model = models.scale_head(network, 1.0)
+    model.head.register_forward_hook(lambda *_: seen.append(cudnn.allow_tf32))
+    monkeypatch.setattr(cudnn, "allow_tf32", True)
+    x, y = pixels()
+    path = attacks.pgd(model, x, y, **ATTACK)
+    attacks.line(model, x, path.adversarial, y, steps=2)
+    assert len(seen) == ATTACK["steps"] + 1 + 3
+    assert not any(seen)
+    assert cudnn.allow_tf32
 
 
 def test_no_steps(network):

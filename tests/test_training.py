@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.nn.modules.module import register_module_forward_hook
 
 from flatbook import (
     _checkpoint,
@@ -26,6 +26,7 @@ from flatbook import (
     softmax,
     training,
 )
+from tests.waiting import Waits, no_values
 
 SMALL = {"width": 0.125, "in_channels": 1, "image_size": 8}
 QUICK = training.Recipe(epochs=4, batch_size=32, lr=0.05)
@@ -199,8 +200,10 @@ def test_killed_process_resumes_to_the_same_weights(tmp_path):
     path = tmp_path / "model.pt"
     script = f"""
     import time
+    import torch
     from tests.test_training import QUICK, fresh, tiny
     from flatbook import training
+    torch.set_num_threads({torch.get_num_threads()})
     epoch = training._Run.epoch
     def slow(self):
         epoch(self)
@@ -747,27 +750,85 @@ def test_training_that_only_overflows_is_reported(monkeypatch):
         run(fresh(), tiny(), dataclasses.replace(QUICK, half=True))
 
 
-class Waits(TorchDispatchMode):
-    """Counts what makes a host wait for a GPU: reading a value, finding indices."""
-
-    count = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        name = function.overloadpacket.__name__
-        self.count += name in ("_local_scalar_dense", "nonzero", "is_nonzero")
-        return function(*args, **(kwargs or {}))
-
-
 @pytest.mark.parametrize("name", training.LOSSES)
-def test_steps_do_not_wait(half, name):
-    recipe = training.Recipe(1, augment=True, half=True, warmup=0.5, loss=name)
+@pytest.mark.parametrize("adversary", [None, NOISY], ids=["clean", "attacked"])
+def test_steps_do_not_wait(half, name, adversary):
+    recipe = training.Recipe(
+        1, augment=True, half=True, warmup=0.5, loss=name, adversary=adversary
+    )
     loop = training._Run(fresh(), tiny(), recipe)
     loop.model.train()
     with Waits() as waits:
         loop._step(0, torch.arange(32))
-        assert waits.count == 0
-        assert bool(torch.ones(()) > 0)
-    assert waits.count == 1
+    assert not waits.names
+
+
+@pytest.mark.parametrize("norm", attacks.NORMS)
+def test_steps_need_no_values(norm):
+    """Without values, as a GPU that is still busy: reading one is an error."""
+    adversary = training.Adversary(norm=norm, eps=0.1, step_size=0.05, steps=2)
+    recipe = training.Recipe(1, augment=True, adversary=adversary)
+    with no_values() as meta:
+        loop = training._Run(fresh(), tiny(), recipe)
+        loop.model.to(meta).train()
+        loop.descent = _steps.Descent(loop.model, 0.9, 1e-4)
+        loop.x, loop.y = loop.x.to(meta), loop.y.to(meta)
+        seen = loop._step(0, torch.arange(32, device=meta))
+    assert seen.device == meta
+    with pytest.raises((RuntimeError, NotImplementedError), match="meta"):
+        seen.tolist()
+
+
+def test_an_epoch_reads_only_its_sums():
+    """As often with many batches as with one."""
+    counts = []
+    for size in (8, 48):
+        recipe = training.Recipe(1, batch_size=size, augment=True, adversary=NOISY)
+        loop = training._Run(fresh(), tiny(), recipe)
+        with Waits() as waits:
+            loop.epoch()
+        counts.append(len(waits.names))
+    assert counts[0] == counts[1] > 0
+
+
+def test_training_and_testing_choose_how_a_gpu_computes(monkeypatch):
+    """Repeatable steps; exact accuracies."""
+    seen, cudnn = set(), torch.backends.cudnn
+    model = fresh()
+    model.head.register_forward_hook(
+        lambda module, *_: seen.add(
+            (module.training, cudnn.deterministic, cudnn.allow_tf32)
+        )
+    )
+    monkeypatch.setattr(cudnn, "allow_tf32", True)
+    run(model, tiny(), training.Recipe(1))
+    assert seen == {(True, True, True), (False, True, False)}
+    assert not cudnn.deterministic
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("name", [n for n in models.NAMES if n != "mlp"])
+def test_convolutions_run_channels_last(name, half):
+    """In training and folded, all that a convolution of several channels makes.
+
+    One channel has no layout: after it, the next convolution rearranges the images.
+    """
+    model = fresh(name, width=0.125, image_size=32)
+    model.load_state_dict(weights(models.reinitialise(model, 1)))
+    folded, outputs = models.fold(model), []
+
+    def look(module, _, out):
+        if isinstance(module, nn.Conv2d) and module.in_channels > 1:
+            outputs.append(out)
+
+    loop = training._Run(model, tiny(size=32), training.Recipe(1, half=half))
+    with register_module_forward_hook(look):
+        loop.model.train()
+        loop._step(0, torch.arange(8))
+        folded.features(loop.x[:8])
+    several = [o for o in outputs if min(o.shape[1:]) > 1]
+    assert len(several) > 8
+    assert all(o.is_contiguous(memory_format=torch.channels_last) for o in several)
 
 
 # --- recipes ---------------------------------------------------------------------
