@@ -6,6 +6,7 @@
   rounds the factors of a float32 convolution to 10 bits unless it is told not to
   (PyTorch's documentation, CUDA semantics): a relative error of about 1e-3, where
   float32 has 1e-7.
+* `measuring` also ends an autocast.
 
 The switches are global in torch. The contexts set them back, also after an exception.
 A backward pass reads them when it runs: it belongs into the context too.
@@ -23,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["exact", "repeatable", "send"]
+__all__ = ["exact", "measuring", "repeatable", "send"]
 
 _NAME = "fp32_precision"
 
@@ -71,6 +72,17 @@ def exact() -> Iterator[None]:
         for (_, write, _), value in zip(switches, kept, strict=True):
             if value is not None:
                 write(value)
+
+
+@contextmanager
+def measuring(device: torch.device) -> Iterator[None]:
+    """Compute nothing in fewer bits than its tensors have: `exact`, and no autocast.
+
+    The book measures in float32 or better; `python -m benchmarks.precision` shows
+    what 16 bits would do to the numbers.
+    """
+    with torch.autocast(device.type, enabled=False), exact():
+        yield
 
 
 def _read(read: Callable[[], object]) -> object:

@@ -84,6 +84,14 @@ def test_exact_leaves_autocast_to_its_caller():
         assert torch.is_autocast_enabled("cpu")
 
 
+def test_measuring_ends_an_autocast():
+    with torch.autocast("cpu", torch.bfloat16):
+        with _gpu.measuring(torch.device("cpu")):
+            assert not torch.is_autocast_enabled("cpu")
+            assert not BACKENDS.cudnn.allow_tf32
+        assert torch.is_autocast_enabled("cpu")
+
+
 def test_repeatable_leaves_the_precision_alone():
     high()
     BACKENDS.cudnn.benchmark = True

@@ -1,11 +1,17 @@
-"""What several experiments do: choose images, attack in pieces, look at a path."""
+"""What several experiments do: choose images, attack in pieces, look at a path.
+
+All of it in float32 or better, whatever an autocast around it says. Also the points
+of an attack are found in float32, although 16 bits would do for them: the features at
+a point are then those that the attack saw, no second look is needed, and next to
+training an attack costs little.
+"""
 
 from dataclasses import fields
 
 import torch
 from torch import Tensor, nn
 
-from flatbook import attacks, curvature, models
+from flatbook import _gpu, attacks, curvature, models
 from flatbook.attacks import Trajectory
 from flatbook.data import Dataset
 
@@ -34,7 +40,7 @@ def correct(
     """
     device, kept, found = device_of(model), [], 0
     pairs = zip(dataset.x_test.split(batch), dataset.y_test.split(batch), strict=True)
-    with models.evaluating(model), torch.no_grad():
+    with models.evaluating(model), torch.no_grad(), _gpu.measuring(device):
         for x, y in pairs:
             images, labels = x.to(device), y.to(device)
             right = model(images).argmax(1) == labels
@@ -69,10 +75,11 @@ def attack(
         **settings: of `attacks.pgd`: norm, eps, step_size, steps, loss ...
     """
     generator = None if seed is None else torch.Generator().manual_seed(seed)
-    paths = [
-        attacks.pgd(model, images, labels, generator=generator, **settings)  # type: ignore[arg-type]
-        for images, labels in zip(x.split(batch), y.split(batch), strict=True)
-    ]
+    with _gpu.measuring(x.device):
+        paths = [
+            attacks.pgd(model, images, labels, generator=generator, **settings)  # type: ignore[arg-type]
+            for images, labels in zip(x.split(batch), y.split(batch), strict=True)
+        ]
     return join(paths)
 
 

@@ -54,6 +54,22 @@ def test_a_seed_repeats_the_random_start(network, digits):
     assert not torch.equal(first.points, other.points)
 
 
+def test_an_autocast_around_measurements_changes_nothing(digits):
+    """Images, whole paths and sharpness, for a network that autocast does change."""
+    small = models.build("resnet18", 10, width=0.125, in_channels=1, image_size=8)
+    network, seen = small.eval(), []
+    for lowered in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=lowered):
+            x, y = _common.correct(network, digits, 20)
+            path = _common.attack(network, x, y, batch=7, **BALL)
+            kappa = _common.sharpness(network, path)
+            direct = attacks.pgd(network, x, y, **BALL)
+        seen.append((x, y, *vars(path).values(), kappa))
+        assert torch.allclose(direct.features, path.features, rtol=1e-4) != lowered
+    assert all(map(torch.equal, *seen))
+    assert kappa.dtype == torch.float64
+
+
 @pytest.mark.parametrize("power", [1, 2])
 def test_sharpness_at_every_point(network, digits, power):
     path = _common.attack(network, digits.x_test[:5], digits.y_test[:5], **BALL)
