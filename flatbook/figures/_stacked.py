@@ -13,6 +13,16 @@ from numpy.typing import ArrayLike
 
 from flatbook.figures import COLORS, LINES
 
+BELOW: dict[str, Any] = {
+    "loc": "upper left",
+    "bbox_to_anchor": (-0.06, -0.19),
+    "ncols": 2,
+    "fontsize": 8.5,
+    "handlelength": 2.2,
+    "columnspacing": 1.1,
+}
+"""A small legend below the axes, where no curve can be."""
+
 
 def chosen(arrays: Mapping[str, np.ndarray], *names: str) -> dict[str, np.ndarray]:
     """The arrays of these names.

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from flatbook.experiments.gradient_masking import Result, thresholds
 from flatbook.figures import COLORS, LINES, WIDTH, BookFigure, in_style
-from flatbook.figures._stacked import band, chosen
+from flatbook.figures._stacked import BELOW, band, chosen
 
 __all__ = ["attacks", "floors", "masking", "paper_figure", "regimes", "sharpness"]
 
@@ -28,14 +28,6 @@ _HOLLOW: dict[str, Any] = {
 _MARKS = ("o", "s", "^", "D")
 _DECADES = (5, 0, -10, -100, -1000, -10_000)
 _SMALL = _HOLLOW | {"markersize": 5}
-_BELOW: dict[str, Any] = {
-    "loc": "upper left",
-    "bbox_to_anchor": (-0.06, -0.19),
-    "ncols": 2,
-    "fontsize": 8.5,
-    "handlelength": 2.2,
-    "columnspacing": 1.1,
-}
 
 
 @in_style
@@ -221,7 +213,7 @@ def _sharpness_by_scale(axes: Axes, seen: Mapping[str, np.ndarray]) -> None:
     band(axes, scales, seen["log10_mean_sharpness"], 1, "mean")
     _scale_axis(axes, scales)
     _decades(axes)
-    axes.legend(**_BELOW)
+    axes.legend(**BELOW)
 
 
 def _robust_by_scale(axes: Axes, seen: Mapping[str, np.ndarray]) -> None:
@@ -241,7 +233,7 @@ def _robust_by_scale(axes: Axes, seen: Mapping[str, np.ndarray]) -> None:
     axes.plot(scales, guess.T, **look, zorder=5, label=["predicted", "_"])
     _scale_axis(axes, scales)
     _percent(axes)
-    axes.legend(**_BELOW)
+    axes.legend(**BELOW)
 
 
 def _sharpness_by_robust(axes: Axes, seen: Mapping[str, np.ndarray]) -> None:
@@ -264,7 +256,7 @@ def _sharpness_by_robust(axes: Axes, seen: Mapping[str, np.ndarray]) -> None:
     axes.set_xlim(-4, 104)
     axes.set_xticks([0, 50, 100], ["0 %", "50 %", "100 %"])
     axes.set_xlabel("robust accuracy")
-    axes.legend(**_BELOW)
+    axes.legend(**BELOW)
 
 
 def _transfer_by_scale(axes: Axes, seen: Mapping[str, np.ndarray]) -> None:
@@ -276,7 +268,7 @@ def _transfer_by_scale(axes: Axes, seen: Mapping[str, np.ndarray]) -> None:
     _hollow_entry(axes, "clean, changed")
     _scale_axis(axes, scales)
     _percent(axes)
-    axes.legend(**_BELOW)
+    axes.legend(**BELOW)
 
 
 def _quantile(seen: Mapping[str, np.ndarray], level: float) -> np.ndarray:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from flatbook.experiments.detection import Matched, Result, Sizes
+from flatbook.experiments.detection import Matched, Result, Sizes, panels
 from flatbook.figures import detection
 
 SIZES = Sizes((0.1, 0.2, 0.5), (0.2, 0.5), images=40)
@@ -112,3 +112,73 @@ def test_adaptive_has_a_row_for_each_detector():
 @pytest.mark.parametrize("draw", ["strengths", "across", "adaptive"])
 def test_one_seed_is_enough(draw):
     assert getattr(detection, draw)(RESULTS[:1]).axes
+
+
+# --- what the paper describes, from stacked arrays -----------------------------------
+
+
+@pytest.fixture
+def arrays(tmp_path):
+    """Of two seeds, as they come back from a file."""
+    seeds = [panels(result) for result in RESULTS[:2]]
+    stacked = {k: np.stack([seed[k].numpy() for seed in seeds]) for k in seeds[0]}
+    np.savez(tmp_path / "arrays.npz", **stacked)
+    with np.load(tmp_path / "arrays.npz", allow_pickle=False) as file:
+        return dict(file)
+
+
+@pytest.mark.filterwarnings("ignore:.*deprecated:DeprecationWarning")
+def test_the_papers_figure_is_drawn(arrays):
+    for some in (arrays, {name: array[:1] for name, array in arrays.items()}):
+        figure = detection.paper_figure(some)
+        data, size = figure._repr_png_()
+        assert data.startswith(b"\x89PNG")
+        assert size["width"] <= 700
+        letters = [axes.get_title(loc="left")[0] for axes in figure.axes]
+        assert letters == ["a", "b", "c", "d"]
+
+
+def test_the_papers_radius_and_the_strongest(arrays):
+    hills, _, elsewhere, adaptive = detection.paper_figure(arrays).axes
+    labels = [text.get_text() for text in hills.get_yticklabels()]
+    assert labels == ["clean", "ε = 0.1", "ε = 0.5", "adaptive,\nε = 0.5"]
+    thick = [line for line in hills.lines if line.get_linewidth() == 1.8]
+    modes = [line.get_xdata()[line.get_ydata().argmax()] for line in thick]
+    assert modes == pytest.approx([0, 2, -2, 0], abs=0.6)
+    strokes = hills.collections[-2].get_segments()
+    expected = arrays["threshold"][:, 0]
+    np.testing.assert_allclose([stroke[0][0] for stroke in strokes], expected)
+    drawn = {line.get_label(): line.get_ydata() for line in elsewhere.lines}
+    np.testing.assert_allclose(drawn["trained at 0.1"], [0.9, 0.5, 0.2])
+    np.testing.assert_allclose(drawn["trained at 0.5"], [0.1, 0.5, 0.8])
+    np.testing.assert_allclose(drawn["trained there"], [0.9, 0.5, 0.8])
+    assert adaptive.get_title(loc="left").endswith("ε = 0.5")
+
+
+def test_natural_radii_survive_single_precision(arrays):
+    small = np.tile(np.float32([4 / 255, 8 / 255, 16 / 255]), (2, 1))
+    arrays |= {"eps": small, "adaptive_eps": small[:, 1:]}
+    hills, _, elsewhere, _ = detection.paper_figure(arrays).axes
+    labels = [text.get_text() for text in hills.get_yticklabels()]
+    assert labels[1:] == ["ε = 8/255", "ε = 16/255", "adaptive,\nε = 16/255"]
+    names = [text.get_text() for text in elsewhere.get_xticklabels()]
+    assert names == ["4/255", "8/255", "16/255"]
+
+
+def test_the_papers_figure_counts_like_the_others(arrays):
+    _, accuracy, _, detectors = detection.paper_figure(arrays).axes
+    drawn = {line.get_label(): line.get_ydata() for line in accuracy.lines}
+    mean = np.mean([r.accuracy.mean(2).numpy() for r in RESULTS[:2]], axis=0)
+    np.testing.assert_allclose(drawn["confidence"], mean[1])
+    np.testing.assert_allclose(drawn["paper, D.4"], [0.92, 0.92])
+    ours, theirs = (
+        [line.get_xdata() for line in axes.lines if line.get_marker() == "o"]
+        for axes in (detectors, detection.adaptive(RESULTS[:2]).axes[-1])
+    )
+    np.testing.assert_allclose(ours, theirs)
+
+
+def test_a_missing_array_is_named(arrays):
+    del arrays["across"], arrays["retrained"]
+    with pytest.raises(ValueError, match="missing arrays: across, retrained"):
+        detection.paper_figure(arrays)
