@@ -90,6 +90,11 @@ ACCEPT = Step(
     "run the changed notebooks and store the outputs of their checked cells",
     (("-m", "tools.chapters", "--accept"),),
 )
+COLAB = Step(
+    "Colab",
+    "the chapters in clean environments, as Colab would run them",
+    (("-m", "tools.colab"),),
+)
 ADDRESS = Step(
     "address",
     "the public address of the repository, everywhere",
@@ -105,6 +110,7 @@ TARGETS = {
     "test": (SETUP, OFFLINE, STYLE, TYPES, UNITS, CHAPTERS, PAGES, CONTENTS),
     "fix": (SETUP, FIX),
     "accept": (SETUP, ACCEPT),
+    "colab": (SETUP, COLAB),
     "address": (SETUP, ADDRESS),
     "check-address": (SETUP, CHECK_ADDRESS),
 }
