@@ -4,21 +4,24 @@
 ('s = 1/4', 's = 50')
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 
-from flatbook.experiments.loss_geometry import Path, Result
+from flatbook.experiments.loss_geometry import WIDTHS, Path, Result
 from flatbook.figures import COLORS, LINES, WIDTH, BookFigure, in_style
+from flatbook.figures._stacked import chosen
 
 __all__ = [
     "against_sharpness",
     "basin",
     "middle_and_mean",
     "narrowing",
+    "paper_figure",
     "plateau",
     "readings",
     "scale",
@@ -32,6 +35,25 @@ _SHOWN = {
     "tenth of rise": "a tenth of the rise",
     "ten times start": "ten times the start",
     "label flip": "label flip",
+}
+_PANELS = (
+    "eps",
+    "steps",
+    "robust",
+    "rises",
+    "mean_rise",
+    "median_rise",
+    "example",
+    "example_flip",
+    "basins",
+    "flips",
+    "widths",
+    "correlation",
+    "given_margin",
+)
+_SCATTER = {
+    "weak": ("tenth of rise", "to a tenth of its rise"),
+    "strong": ("label flip", "to the label flip"),
 }
 _READINGS = {"log_odds": "anew, log-odds", "cross_entropy": "anew, float32 CE"}
 
@@ -215,6 +237,150 @@ def plateau(results: Sequence[Result]) -> BookFigure:
     return figure
 
 
+@in_style
+def paper_figure(arrays: Mapping[str, np.ndarray]) -> BookFigure:
+    """Figures 2 and 4 to 12 of the paper, and the same under a stronger attack.
+
+    Left the paper's weak attack, right one that turns nearly every label. In (a) each
+    row is a histogram, as high as its highest bin, with the mean and the median of the
+    seeds. (b), (c) and the points of (d) are of the first seed, correlations are means
+    over seeds. Points of images that the attack does not turn are hollow: their basin
+    ends beyond the path. The width in (d) is on the left the one that can be read off
+    normalised losses.
+
+    Args:
+        arrays: those of `flatbook.experiments.loss_geometry.panels`, each with an axis
+            for the seeds in front.
+
+    Raises:
+        ValueError: an array is missing.
+    """
+    names = [f"{kind}_{name}" for kind in _KINDS for name in _PANELS]
+    seen = chosen(arrays, "scales", "edges", "kappa", *names)
+    figure = BookFigure(figsize=(WIDTH, 9.2))
+    grid = figure.subplots(4, 2, height_ratios=[1.5, 1, 1, 1.1])
+    for column, kind in zip(grid.T, _KINDS, strict=True):
+        own = {name: seen[f"{kind}_{name}"] for name in _PANELS}
+        draw = (_rise_rows, _example_basin, _some_basins, _scatter)
+        for axes, panel in zip(column, draw, strict=True):
+            panel(axes, seen | own, kind)
+        column[0].annotate(
+            _heading(own, kind),
+            (0, 1),
+            xytext=(0, 26),
+            xycoords="axes fraction",
+            textcoords="offset points",
+        )
+    points = grid[-1, 0].get_legend_handles_labels()
+    figure.legend(*points, loc="outside lower right", ncols=2, handlelength=1.2)
+    figure.align_ylabels(grid[1:])
+    return figure
+
+
+def _heading(own: Mapping[str, np.ndarray], kind: str) -> str:
+    kept = 100 * own["robust"].mean()
+    return f"{kind} attack, ε = {own['eps'][0]:g}: {kept:.0f} % stay right"
+
+
+def _rise_rows(axes: Axes, seen: Mapping[str, np.ndarray], kind: str) -> None:
+    """(a): one histogram above the other; the outer bins hold all that is beyond."""
+    log = np.log10(seen["edges"][0])
+    step = log[1] - log[0]
+    edges = np.concatenate([[log[0] - step], log, [log[-1] + step]])
+    share, scales = seen["rises"].mean(0), seen["scales"][0]
+    for row, heights in enumerate(share):
+        tall = row + 0.85 * heights / heights.max()
+        look: dict[str, Any] = {"color": COLORS[0], "alpha": 0.55, "fill": True}
+        axes.stairs(tall, edges, baseline=row, linewidth=0, **look)
+    for name, marker, color in (("median", "|", "black"), ("mean", "o", COLORS[1])):
+        places = seen[f"{name}_rise"].clip(10 ** edges[0]).mean(0)
+        look = {"linestyle": "none", "markersize": 9 if marker == "|" else 5}
+        look |= {"markeredgewidth": 2 if marker == "|" else 0, "clip_on": False}
+        rows = np.arange(len(scales)) + 0.25
+        axes.plot(np.log10(places), rows, marker, color=color, label=name, **look)
+    axes.set(xlim=(edges[0], edges[-1]), ylim=(0, len(scales) + 0.1))
+    axes.set_yticks(range(len(scales)), [scale(s) for s in scales])
+    ticks = np.arange(np.ceil(log[0]), log[-1] + 1, 4)
+    texts = [f"$10^{{{int(tick)}}}$" for tick in ticks]
+    axes.set_xticks(ticks, [f"≤ {texts[0]}", *texts[1:]])
+    axes.set_xlabel("rise of the loss, nats")
+    _title(axes, "(a) rise of the loss", kind, handlelength=0.8)
+
+
+def _example_basin(axes: Axes, seen: Mapping[str, np.ndarray], kind: str) -> None:
+    """(b): four of the scales."""
+    scales = seen["scales"][0]
+    some = np.unique(np.linspace(0, len(scales) - 1, 4).round().astype(int))
+    for number, i in enumerate(some):
+        curve = seen["example"][0, i]
+        _line(axes, seen["steps"][0], curve, number, label=scale(scales[i]))
+    _flips(axes, seen["example_flip"][:1])
+    _title(axes, "(b) one image", kind, handlelength=2.1)
+    _along(axes, seen, kind)
+
+
+def _some_basins(axes: Axes, seen: Mapping[str, np.ndarray], kind: str) -> None:
+    """(c): at the largest scale."""
+    for number, curve in enumerate(seen["basins"][0]):
+        _line(axes, seen["steps"][0], curve, number)
+    flips = seen["flips"][0]
+    _flips(axes, flips)
+    largest = scale(seen["scales"][0, -1])
+    _title(axes, f"(c) some images, {largest}", kind)
+    if not np.isfinite(flips).any():
+        axes.text(0.5, 0.5, "no label flips", transform=axes.transAxes, ha="center")
+    _along(axes, seen, kind)
+
+
+def _scatter(axes: Axes, seen: Mapping[str, np.ndarray], kind: str) -> None:
+    """(d): width of the basin at s = 1 against sharpness."""
+    name, label = _SCATTER[kind]
+    which, last = WIDTHS.index(name), seen["steps"][0, -1]
+    width = seen["widths"][0, which].clip(max=1.05 * last)
+    flip = seen["widths"][0, WIDTHS.index("label flip")]
+    style: dict[str, Any] = {"markersize": 3.5, "linestyle": "none", "alpha": 0.6}
+    kappa = seen["kappa"][0]
+    for shown, marker, number, text in (
+        (np.isfinite(flip), "o", 0, "label flips on the path"),
+        (np.isinf(flip), "^", 1, "never does: the basin ends beyond"),
+    ):
+        face = {} if marker == "o" else {"markerfacecolor": "none"}
+        look = style | face | {"color": COLORS[number], "label": text}
+        axes.plot(kappa[shown], width[shown], marker, **look)
+    axes.set(xscale="log", ylim=(0, 1.2 * last))
+    axes.set_xlabel("sharpness κ of the clean image")
+    axes.set_ylabel(f"steps {label}")
+    rho, given = (seen[n][:, which].mean() for n in ("correlation", "given_margin"))
+    axes.set_title(f"(d) basin width: ρ = {_signed(rho)}")
+    text = f"given the margin: ρ = {_signed(given)}"
+    place: dict[str, Any] = {"ha": "right", "va": "top", "transform": axes.transAxes}
+    axes.text(0.98, 0.98, text, fontsize=9, color=_GREY, **place)
+
+
+def _title(axes: Axes, text: str, kind: str, **look: Any) -> None:  # noqa: ANN401
+    """Of a row: its words on the left, what its lines mean on the right."""
+    if kind == "weak":
+        axes.set_title(text)
+    elif axes.get_legend_handles_labels()[1]:
+        place = {"loc": "lower right", "bbox_to_anchor": (1.01, 1), "ncols": 4}
+        axes.legend(**place, borderaxespad=0.2, columnspacing=1.0, **look)
+
+
+def _flips(axes: Axes, flips: np.ndarray) -> None:
+    """Small triangles where labels flip."""
+    places = flips[np.isfinite(flips)]
+    look: dict[str, Any] = {"linestyle": "none", "markersize": 6, "clip_on": False}
+    if len(places):
+        axes.plot(places, np.zeros(len(places)), "^", color=_GREY, zorder=5, **look)
+
+
+def _along(axes: Axes, seen: Mapping[str, np.ndarray], kind: str) -> None:
+    axes.set(xlim=(0, seen["steps"][0, -1]), ylim=(-0.03, 1.05), yticks=[0, 0.5, 1])
+    axes.set_xlabel("attack step  (▲ label flip)")
+    if kind == "weak":
+        axes.set_ylabel("normalised loss")
+
+
 def _line(
     axes: Axes, x: object, y: object, number: int, *, label: str | None = None
 ) -> None:
@@ -250,4 +416,6 @@ def _median_width(path: Path, name: str) -> np.ndarray:
 
 
 def _signed(value: float) -> str:
+    if np.isnan(value):
+        return "–"
     return f"{value:.2f}".replace("-", "−")

@@ -21,10 +21,12 @@ from flatbook.figures import (
     in_style,
     trajectory,
 )
+from flatbook.figures._stacked import band, chosen
 
 __all__ = [
     "architectures",
     "losses",
+    "paper_figure",
     "peak_minus_flip",
     "radius",
     "ramp",
@@ -189,6 +191,78 @@ def losses(results: Sequence[Result]) -> BookFigure:
     grid[0].set_yscale("log")
     figure.legend(loc="outside lower center", ncols=3)
     return figure
+
+
+@in_style
+def paper_figure(arrays: Mapping[str, np.ndarray]) -> BookFigure:
+    """Figures 3 and 16 of the paper, and what their mean does not show.
+
+    Above the paper's curves: the mean sharpness, with one standard deviation of the
+    images on either side, and the loss. Below the same images once more: the median
+    sharpness, and how sure and how right the network is. Thick lines are means over
+    seeds, geometric ones for quartiles. In (a) and (c) bands are spreads of images and
+    thin lines seeds; in (b) and (d) bands reach from the lowest seed to the highest.
+
+    Args:
+        arrays: those of `flatbook.experiments.uncanny_valley.panels`, each with an axis
+            for the seeds in front.
+
+    Raises:
+        ValueError: an array is missing.
+    """
+    of = ("sharpness", "loss", "confidence")
+    names = ("mean_sharpness", "spread_of_sharpness", "mean_loss", "right")
+    seen = chosen(arrays, "eps", "steps", *names, *(f"quartiles_of_{n}" for n in of))
+    steps = seen["steps"][0]
+    figure = BookFigure(figsize=(WIDTH, 5.2))
+    grid = figure.subplots(2, 2, sharex=True)
+    (mean, loss), (middle, sure) = grid
+    _mean_and_spread(mean, seen)
+    band(loss, steps, seen["mean_loss"], 0, "mean")
+    band(loss, steps, seen["quartiles_of_loss"][:, 1], 1, "median")
+    loss.set_title("(b) loss, nats")
+    _quartile_band(middle, seen)
+    band(sure, steps, seen["quartiles_of_confidence"][:, 1], 0, "confidence, median")
+    band(sure, steps, seen["right"], 1, "share that is right")
+    sure.set(title="(d) sure and right", ylim=(-0.03, 1.03))
+    places = {mean: "upper right", loss: "upper left", sure: "center right"}
+    for axes, place in places.items():
+        axes.legend(loc=place)
+    for axes in grid[1]:
+        axes.set_xlabel(f"attack step, {radius(float(seen['eps'][0]))}")
+    return figure
+
+
+def _mean_and_spread(axes: Axes, seen: Mapping[str, np.ndarray]) -> None:
+    """(a), as in the paper; below zero there is no sharpness."""
+    steps, mean = seen["steps"][0], seen["mean_sharpness"].mean(0)
+    spread = seen["spread_of_sharpness"].mean(0)
+    low, high = (mean - spread).clip(0), mean + spread
+    axes.fill_between(steps, low, high, color=COLORS[0], **_FACE)
+    _thin(axes, steps, seen["mean_sharpness"], 0)
+    axes.plot(steps, mean, color=COLORS[0], linestyle=LINES[0], label="mean ± s.d.")
+    axes.set(title="(a) sharpness κ", ylim=(0, None))
+
+
+def _quartile_band(axes: Axes, seen: Mapping[str, np.ndarray]) -> None:
+    """(c): on a logarithmic axis, with the mean of (a)."""
+    steps = seen["steps"][0]
+    quartiles = seen["quartiles_of_sharpness"].clip(1e-300)
+    low, middle, high = np.exp(np.log(quartiles).mean(0))
+    _thin(axes, steps, quartiles[:, 1], 1)
+    axes.fill_between(steps, low, high, color=COLORS[1], **_FACE)
+    look: dict[str, Any] = {"color": COLORS[1], "linestyle": LINES[1]}
+    axes.plot(steps, middle, label="median, quartiles", **look)
+    mean = seen["mean_sharpness"].mean(0)
+    axes.plot(steps, mean, color=COLORS[0], linestyle=LINES[0], label="mean")
+    axes.set(title="(c) sharpness κ, logarithmic", yscale="log")
+    axes.legend(loc="upper right")
+
+
+def _thin(axes: Axes, steps: np.ndarray, each: np.ndarray, number: int) -> None:
+    """A thin line for each of several seeds."""
+    for values in each if len(each) > 1 else []:
+        axes.plot(steps, values, color=COLORS[number], ls="-", lw=0.7, alpha=0.6)
 
 
 def _pool(walks: Sequence[Tensor]) -> Tensor:

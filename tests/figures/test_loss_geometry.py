@@ -123,3 +123,78 @@ def test_scales_as_they_are_read():
     assert figures.scale(2.5) == "s = 2.5"
     with pytest.raises(ValueError, match=r"not in tuple|x not in"):
         figures.sorted_rises([made(0)], (3.0,))
+
+
+@pytest.fixture
+def stored(tmp_path, results):
+    """Panels of two seeds, stacked, through a file."""
+    seeds = [experiment.panels(result) for result in results[:2]]
+    stacked = {name: np.stack([seed[name] for seed in seeds]) for name in seeds[0]}
+    np.savez(tmp_path / "panels.npz", **stacked)
+    with np.load(tmp_path / "panels.npz", allow_pickle=False) as file:
+        return dict(file)
+
+
+def test_the_figure_of_the_paper(stored, results):
+    figure = figures.paper_figure(stored)
+    assert shows(figure)
+    for column, kind in enumerate(("weak", "strong")):
+        rises, example, basins, scatter = figure.axes[column::2]
+        paths = [result.paths[kind] for result in results[:2]]
+        means = np.mean([path.rise.mean(1).numpy() for path in paths], 0)
+        places = next(at for at in rises.lines if at.get_label() == "mean")
+        np.testing.assert_allclose(places.get_xdata(), np.log10(means))
+        assert len(rises.patches) == len(SIZES.scales)
+        flips = paths[0].width("label flip")[0]
+        (marks,) = [line for line in example.lines if line.get_marker() == "^"]
+        assert marks.get_xdata()[0] in flips.tolist()
+        at = flips.tolist().index(marks.get_xdata()[0])
+        expected = paths[0].normalised[-1, :, at]
+        np.testing.assert_allclose(lines(example)["s = 50"], expected, atol=1e-6)
+        assert 1 <= len(basins.lines) - 1 <= 6
+        rho = [
+            r.correlation(kind, figures._SCATTER[kind][0]).value for r in results[:2]
+        ]
+        assert figures._signed(np.mean(rho)) in scatter.get_title(loc="left")
+
+
+def test_what_never_flips_is_hollow(stored, results):
+    """All points are there, those of images that the path does not turn apart."""
+    figure = figures.paper_figure(stored)
+    for axes, kind in zip(figure.axes[6:], ("weak", "strong"), strict=True):
+        full, hollow = axes.lines
+        turned = results[0].paths[kind].width("label flip")[0].isfinite().sum()
+        assert len(full.get_xdata()) == turned
+        assert len(hollow.get_xdata()) == 20 - turned
+        assert np.isfinite(hollow.get_ydata()).all()
+        assert hollow.get_markerfacecolor() == "none"
+        assert (hollow.get_ydata() <= axes.get_ylim()[1]).all()
+
+
+def test_the_bins_that_are_drawn(stored):
+    figure = figures.paper_figure(stored)
+    for row, patch in enumerate(figure.axes[0].patches):
+        values, edges, _ = patch.get_data()
+        share = stored["weak_rises"][:, row].mean(0)
+        np.testing.assert_allclose(values - row, 0.85 * share / share.max(), atol=1e-6)
+        np.testing.assert_allclose(edges[1:-1], np.log10(stored["edges"][0]))
+
+
+def test_a_figure_without_flips(stored):
+    stored |= {
+        "weak_basins": np.full_like(stored["weak_basins"], np.nan),
+        "weak_flips": np.full_like(stored["weak_flips"], np.nan),
+        "weak_example_flip": np.full_like(stored["weak_example_flip"], np.inf),
+        "weak_widths": np.full_like(stored["weak_widths"], np.inf),
+        "weak_correlation": np.full_like(stored["weak_correlation"], np.nan),
+    }
+    figure = figures.paper_figure(stored)
+    assert shows(figure)
+    assert [text.get_text() for text in figure.axes[4].texts] == ["no label flips"]
+    assert "ρ = –" in figure.axes[6].get_title(loc="left")
+
+
+def test_a_missing_array_is_named(stored):
+    del stored["strong_flips"]
+    with pytest.raises(ValueError, match="missing arrays: strong_flips"):
+        figures.paper_figure(stored)

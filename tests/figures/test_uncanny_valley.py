@@ -139,3 +139,57 @@ def test_own_curvature_of_every_loss(results):
 )
 def test_radii(eps, text):
     assert figures.radius(eps) == text
+
+
+@pytest.fixture
+def stored(tmp_path):
+    """Panels of two seeds, stacked, through a file."""
+    seeds = [experiment.panels(result(seed)) for seed in range(2)]
+    stacked = {name: np.stack([seed[name] for seed in seeds]) for name in seeds[0]}
+    np.savez(tmp_path / "panels.npz", **stacked)
+    with np.load(tmp_path / "panels.npz", allow_pickle=False) as file:
+        return dict(file)
+
+
+@pytest.mark.filterwarnings("ignore:.*deprecated:DeprecationWarning")
+def test_the_figure_of_the_paper(stored):
+    figure = figures.paper_figure(stored)
+    assert figure._repr_png_()[1]["width"] <= 700
+    drawn = [
+        {line.get_label(): line.get_ydata() for line in axes.lines}
+        for axes in figure.axes
+    ]
+    seen = [result(seed).main for seed in range(2)]
+
+    def mean(values):
+        return np.mean([value.numpy() for value in values], 0)
+
+    np.testing.assert_allclose(
+        drawn[0]["mean ± s.d."], mean([walk.kappa.mean(1) for walk in seen])
+    )
+    np.testing.assert_allclose(
+        drawn[1]["median"], mean([walk.loss.median(1).values for walk in seen])
+    )
+    logs = [walk.kappa.median(1).values.log() for walk in seen]
+    np.testing.assert_allclose(drawn[2]["median, quartiles"], np.exp(mean(logs)))
+    np.testing.assert_allclose(
+        drawn[3]["share that is right"],
+        mean([(~walk.wrong).double().mean(1) for walk in seen]),
+    )
+    spread = mean([walk.kappa.mean(1) + walk.kappa.std(1, False) for walk in seen])
+    band = figure.axes[0].collections[0].get_paths()[0].vertices[:, 1]
+    assert band.max() == pytest.approx(spread.max())
+    assert figure.axes[2].get_xlabel() == "attack step, ε = 0.3"
+
+
+@pytest.mark.filterwarnings("ignore:.*deprecated:DeprecationWarning")
+def test_the_figure_of_one_seed(stored):
+    one = {name: values[:1] for name, values in stored.items()}
+    assert len(figures.paper_figure(one).axes[0].lines) == 1
+    assert len(figures.paper_figure(stored).axes[0].lines) == 3
+
+
+def test_a_missing_array_is_named(stored):
+    del stored["mean_loss"]
+    with pytest.raises(ValueError, match="missing arrays: mean_loss"):
+        figures.paper_figure(stored)
