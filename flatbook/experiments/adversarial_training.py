@@ -405,7 +405,8 @@ def panels(result: Result) -> dict[str, Tensor]:
 
     Returns:
         Axes: ``share`` (Q,) of the images, rising from 0 to 1; ``tolerance`` (E,);
-        ``eps`` (R + 1,), that begins with 0. Then of every network, as ``name: what``:
+        ``eps`` (R + 1,), that begins with 0; ``main`` (), one of them. Then of every
+        network, as ``name: what``:
 
         * ``confidence``, ``trace H``, ``sharpness``, ``flip``: (Q,), quantiles over
           the images; a distance is at most the longest,

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator
 from torch import Tensor
 
 from flatbook.experiments.adversarial_training import (
@@ -16,6 +18,7 @@ from flatbook.experiments.adversarial_training import (
     cooling,
 )
 from flatbook.figures import COLORS, LINES, WIDTH, BookFigure, in_style
+from flatbook.figures._stacked import band, chosen
 
 __all__ = [
     "clouds",
@@ -23,6 +26,7 @@ __all__ = [
     "crossing",
     "definitions",
     "factors",
+    "paper_figure",
     "share_within",
     "valleys",
     "within",
@@ -30,6 +34,10 @@ __all__ = [
 
 _LOOKS: Mapping[str, int] = {"standard": 0, "adversarial": 1, COOLED: 2}
 _MARKERS = "osD^vPX*<>"
+_MAIN = tuple(_LOOKS)
+_DISTRIBUTIONS = ("confidence", "trace H", "sharpness", "flip")
+_OTHERS = ("width", "robust accuracy", "robust accuracy, margin", "points")
+_GREY = "#767676"
 
 
 def share_within(distances: Tensor, points: Tensor) -> np.ndarray:
@@ -199,6 +207,145 @@ def clouds(groups: Mapping[str, Sequence[Seen]]) -> BookFigure:
     axes.set_ylabel("median distance to a flip (ℓ₂)")
     axes.legend(loc="lower left", ncols=2)
     return figure
+
+
+@in_style
+def paper_figure(arrays: Mapping[str, np.ndarray]) -> BookFigure:
+    """Appendix D.2 of the paper: all networks, with both definitions of robustness.
+
+    a) to d) The images of every network: a point at the median of each seed, lines over
+    half and nine tenths of the images, a stroke at the mean. e) Robust accuracy by
+    radius; hollow marks are the attack on the margin. f) Median distance at which the
+    loss has risen, by tolerance. g) Images of the first seed that are right.
+
+    Values are means over seeds, and bands go from the lowest to the highest.
+
+    Args:
+        arrays: those of `flatbook.experiments.adversarial_training.panels`, stacked
+            over seeds: `share`, `tolerance`, `eps`, `main`, and of every network, as
+            ``name: what``, its `confidence`, `trace H`, `sharpness` and `flip`, the
+            mean of each, its `width`, `robust accuracy`, `robust accuracy, margin` and
+            `points`. The standard and the adversarial network are among them.
+
+    Raises:
+        ValueError: an array is missing.
+    """
+    names = _networks(arrays)
+    whats = (*_DISTRIBUTIONS, *(f"mean {what}" for what in _DISTRIBUTIONS), *_OTHERS)
+    wanted = [f"{name}: {what}" for name in names for what in whats]
+    seen = chosen(arrays, "share", "tolerance", "eps", "main", *wanted)
+    figure = BookFigure(figsize=(WIDTH, 6.4))
+    above, below = figure.subfigures(2, 1, height_ratios=(3.1, 3.3))
+    _rows(above.subplots(1, 4, sharey=True), seen, names)
+    first, second, third = below.subplots(1, 3)
+    shown = [name for name in _MAIN if name in names]
+    _by_radius(first, seen, names)
+    _by_tolerance(second, seen, shown)
+    _images(third, seen, shown)
+    tight: dict[str, Any] = {"handlelength": 2.4, "columnspacing": 1.3, "fontsize": 8.5}
+    below.legend(handles=_keys(shown), loc="outside lower center", ncols=4, **tight)
+    return figure
+
+
+def _networks(arrays: Mapping[str, np.ndarray]) -> list[str]:
+    """Names of the networks in the arrays; those of the chapter come first."""
+    found = [name.partition(": ")[0] for name in arrays if name.endswith(": flip")]
+    others = [name for name in found if name not in _MAIN]
+    cooled = [name for name in found if name == COOLED]
+    return [*_MAIN[:2], *cooled, *others]
+
+
+def _rows(
+    grid: Sequence[Axes], seen: Mapping[str, np.ndarray], names: Sequence[str]
+) -> None:
+    """A row for each network, an axis for each quantity."""
+    titles = ("confidence", "trace of H", "sharpness κ", "ℓ₂ to a flip")
+    for axes, what, title, letter in zip(
+        grid, _DISTRIBUTIONS, titles, "abcd", strict=True
+    ):
+        for row, name in enumerate(names):
+            _row(axes, seen, f"{name}: {what}", f"{name}: mean {what}", row)
+        axes.set_title(f"{letter}  {title}", fontsize=10)
+        axes.grid(visible=False, axis="y")
+    for axes in grid[1:3]:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(numticks=4))
+    grid[0].set_xlim(right=1.03)
+    grid[0].set_yticks(range(len(names)), names)
+    grid[0].set_ylim(len(names) - 0.5, -0.5)
+
+
+def _row(
+    axes: Axes, seen: Mapping[str, np.ndarray], what: str, mean: str, row: int
+) -> None:
+    """Medians of the seeds, with the spread of the images and their mean."""
+    color, shares = COLORS[row] if row < len(_MAIN) else _GREY, seen["share"][0]
+    middle = seen[what].mean(0)
+    for share, width in ((0.05, 1.0), (0.25, 4.0)):
+        ends = np.interp([share, 1 - share], shares, middle)
+        axes.plot(ends, [row, row], color=color, lw=width, alpha=0.45, ls="-")
+    medians = [np.interp(0.5, shares, each) for each in seen[what]]
+    look: dict[str, Any] = {"color": color, "linestyle": "none"}
+    axes.plot(medians, [row] * len(medians), marker="o", markersize=4, **look)
+    axes.plot(seen[mean].mean(), row, marker="|", markersize=11, mew=1.6, **look)
+
+
+def _by_radius(
+    axes: Axes, seen: Mapping[str, np.ndarray], names: Sequence[str]
+) -> None:
+    """Robust accuracy in percent; those without a colour of their own are grey."""
+    eps, main = seen["eps"][0], seen["main"][0]
+    for number, name in reversed(list(enumerate(names))):
+        robust = 100 * seen[f"{name}: robust accuracy"]
+        if name not in _MAIN:
+            axes.plot(eps, robust.mean(0), color=_GREY, linewidth=1, linestyle="-")
+            continue
+        band(axes, eps, robust, number, name)
+        margin = 100 * seen[f"{name}: robust accuracy, margin"].mean()
+        axes.plot(main, margin, marker="o", color=COLORS[number], mfc="none")
+    axes.set_ylim(0, 100)
+    axes.set_title("e  robust accuracy, %", fontsize=10)
+    axes.set_xlabel("radius of the attack (ℓ∞)")
+
+
+def _by_tolerance(
+    axes: Axes, seen: Mapping[str, np.ndarray], names: Sequence[str]
+) -> None:
+    for name in names:
+        band(axes, seen["tolerance"][0], seen[f"{name}: width"], _LOOKS[name], name)
+    axes.set_xscale("log")
+    axes.set_ylim(bottom=0)
+    axes.set_title("f  ℓ₂ to a higher loss", fontsize=10)
+    axes.set_xlabel("rise of the loss (nats)")
+
+
+def _images(axes: Axes, seen: Mapping[str, np.ndarray], names: Sequence[str]) -> None:
+    for name in names:
+        kappa, flip = seen[f"{name}: points"][0]
+        number = _LOOKS[name]
+        look: dict[str, Any] = {"color": COLORS[number], "marker": _MARKERS[number]}
+        axes.plot(kappa, flip, linestyle="none", markersize=2.5, alpha=0.5, **look)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(numticks=5))
+    axes.set_ylim(bottom=0)
+    axes.set_title("g  ℓ₂ to a flip, by κ", fontsize=10)
+    axes.set_xlabel("sharpness κ of the image")
+
+
+def _keys(names: Sequence[str]) -> list[Line2D]:
+    """Entries of the legend, in columns of two."""
+    lines = [
+        Line2D([], [], color=COLORS[_LOOKS[name]], ls=LINES[_LOOKS[name]], label=name)
+        for name in names
+    ]
+    mark: dict[str, Any] = {"color": _GREY, "linestyle": "none"}
+    return [
+        *lines,
+        Line2D([], [], color=_GREY, linewidth=1, ls="-", label="other networks"),
+        Line2D([], [], marker="|", ms=11, mew=1.6, label="mean", **mark),
+        Line2D([], [], marker="o", markersize=4, label="median, each seed", **mark),
+        Line2D([], [], marker="o", mfc="none", label="attack on the margin", **mark),
+    ]
 
 
 def _mark(number: int) -> dict[str, Any]:

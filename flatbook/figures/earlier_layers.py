@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.figure import FigureBase
+from matplotlib.image import AxesImage
 from torch import Tensor
 
 from flatbook.experiments.earlier_layers import (
@@ -22,11 +24,21 @@ from flatbook.experiments.earlier_layers import (
     relative_error,
 )
 from flatbook.figures import COLORS, LINES, WIDTH, BookFigure, in_style
+from flatbook.figures._stacked import chosen
 
-__all__ = ["estimates", "fall", "paths", "places", "ratios", "shares"]
+__all__ = [
+    "estimates",
+    "fall",
+    "paper_figure",
+    "paths",
+    "places",
+    "ratios",
+    "shares",
+]
 
 _MARKS = ("o", "s", "^", "D")
 _DECADES = 3
+_LEAST = 0.01
 
 
 @in_style
@@ -77,8 +89,7 @@ def fall(walks: Mapping[str, Sequence[Walk]]) -> BookFigure:
         axes.spines[:].set_visible(False)
     grid[0].set_ylabel("attack step")
     grid[0].set_yticks(range(0, len(middle), 2))
-    bar = figure.colorbar(shown, ax=list(grid), extend="min", shrink=0.9)
-    bar.set_ticks(range(-_DECADES, 1), labels=["1/1000", "1/100", "1/10", "peak"])
+    _peak_bar(figure, list(grid), shown)
     return figure
 
 
@@ -162,9 +173,112 @@ def estimates(results: Sequence[Result], *, back: int = 1) -> BookFigure:
     return figure
 
 
+@in_style
+def paper_figure(arrays: Mapping[str, np.ndarray]) -> BookFigure:
+    """Figure 14 of the paper, exact, with what an estimate makes of it.
+
+    a) Relative sharpness in the last layers along the attack: median over the images
+    with their quartiles, and the mean. b) Hutchinson's estimates of that mean, over the
+    exact one: root mean square of what they miss, around 1. c) Traces in the input and
+    in all layers, each over its own peak. Means over seeds; of a), b) thin lines are
+    the seeds.
+
+    Args:
+        arrays: those of `flatbook.experiments.earlier_layers.panels`, stacked over
+            seeds: `steps`, `quartiles_of_sharpness`, `mean_sharpness`, `shared`,
+            `alone` and `median_trace`.
+
+    Raises:
+        ValueError: an array is missing.
+    """
+    names = ("quartiles_of_sharpness", "mean_sharpness", "shared", "alone")
+    seen = chosen(arrays, "steps", *names, "median_trace")
+    depth = seen["mean_sharpness"].shape[2]
+    figure = BookFigure(figsize=(WIDTH, 6.6))
+    above, below = figure.subfigures(2, 1, height_ratios=(4.2, 2.4))
+    grid = above.subplots(
+        2, depth, sharex=True, sharey="row", squeeze=False, height_ratios=(3, 2)
+    )
+    for place, (top, bottom) in enumerate(grid.T):
+        _layer(top, seen, depth - 1 - place)
+        _missed(bottom, seen, depth - 1 - place)
+        top.set_title(f"l − {place}" if place else "l", fontsize=10)
+    grid[0, 0].set_yscale("log")
+    grid[0, 0].set_ylabel("a  ‖W‖² Tr H")
+    grid[1, 0].set_yscale("log")
+    grid[1, 0].set_ylim(_LEAST, max(2.0, grid[1, 0].get_ylim()[1]))
+    grid[1, 0].set_ylabel("b  relative error")
+    above.align_ylabels(grid[:, 0])
+    above.supxlabel("attack step", fontsize=10)
+    both = (axes.get_legend_handles_labels()[0] for axes in grid[:, 0])
+    handles = [handle for each in both for handle in each]
+    above.legend(handles=handles, loc="outside upper center", ncols=4, fontsize=8.5)
+    _all_layers(below, seen)
+    return figure
+
+
 def places(count: int) -> np.ndarray:
     """Depths of layers between 0 and 1, for networks of any depth on one axis."""
     return np.linspace(0, 1, count)
+
+
+def _layer(axes: Axes, seen: Mapping[str, np.ndarray], layer: int) -> None:
+    """Quartiles, median and mean of relative sharpness."""
+    steps = seen["steps"][0]
+    quartiles = seen["quartiles_of_sharpness"][..., layer]
+    low, _, high = _middle(quartiles)
+    axes.fill_between(steps, low, high, color=COLORS[0], alpha=0.18, linewidth=0)
+    pair = {"median": quartiles[:, 1], "mean": seen["mean_sharpness"][..., layer]}
+    for number, (name, each) in enumerate(pair.items()):
+        look: dict[str, Any] = {"color": COLORS[number], "linestyle": LINES[number]}
+        axes.plot(steps, each.T, linewidth=0.7, alpha=0.6, **look)
+        axes.plot(steps, _middle(each), label=name, **look)
+
+
+def _middle(values: np.ndarray) -> np.ndarray:
+    """Geometric mean over seeds (S, ...)."""
+    return np.exp(np.log(values).mean(0))
+
+
+def _missed(axes: Axes, seen: Mapping[str, np.ndarray], layer: int) -> None:
+    """What the estimates of a mean miss, over the mean."""
+    steps, exact = seen["steps"][0], seen["mean_sharpness"][:, None, :, layer]
+    axes.axhline(1, color="black", linewidth=1, linestyle=":")
+    kinds = (("shared", "shared probes"), ("alone", "probes of its own"))
+    for number, (kind, name) in enumerate(kinds, 2):
+        off = (seen[kind][..., layer] / exact - 1).reshape(-1, len(steps))
+        look: dict[str, Any] = {"color": COLORS[number]}
+        axes.plot(steps, np.abs(off).T, ".", markersize=2.5, alpha=0.6, **look)
+        rms, line = np.sqrt((off**2).mean(0)), LINES[number]
+        axes.plot(steps, rms, linestyle=line, label=name, **look)
+
+
+def _all_layers(figure: FigureBase, seen: Mapping[str, np.ndarray]) -> None:
+    """Rows are steps, columns layers, input first; decades below the peak."""
+    axes = figure.subplots()
+    trace = np.log10(seen["median_trace"]).mean(0)
+    shown = axes.imshow(
+        trace - trace.max(0),
+        aspect="auto",
+        vmin=-_DECADES,
+        vmax=0,
+        interpolation="nearest",
+    )
+    axes.set_xticks([0, trace.shape[1] - 1], ["input", "last"])
+    axes.set_yticks(range(0, len(trace), 2))
+    axes.set_ylabel("attack step")
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    axes.set_title("c  median Tr H of every layer, over its own peak", fontsize=10)
+    _peak_bar(figure, axes, shown)
+
+
+def _peak_bar(
+    figure: FigureBase, axes: Axes | Sequence[Axes], shown: AxesImage
+) -> None:
+    """A colour bar in decades below a peak."""
+    bar = figure.colorbar(shown, ax=axes, extend="min", shrink=0.9)
+    bar.set_ticks(range(-_DECADES, 1), labels=["1/1000", "1/100", "1/10", "peak"])
 
 
 def _kinds(result: Result) -> dict[str, Estimates]:

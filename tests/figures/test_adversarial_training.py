@@ -118,3 +118,80 @@ def test_share_within_by_hand():
 
 def test_decades():
     assert figures._decades((0.02, 300.0)) == (0.01, 1000.0)
+
+
+@pytest.fixture(scope="module")
+def arrays(results, tmp_path_factory):
+    """Two seeds, stacked, written and read again."""
+    each = [experiment.panels(result) for result in results[:2]]
+    stacked = {name: np.stack([e[name].numpy() for e in each]) for name in each[0]}
+    for name in ("flip", "mean flip", "confidence", "mean confidence", "trace H"):
+        stacked[f"focal: {name}"] = stacked[f"standard: {name}"]
+    whats = ("mean trace H", "sharpness", "mean sharpness", "width", "points")
+    for name in (*whats, "robust accuracy", "robust accuracy, margin"):
+        stacked[f"focal: {name}"] = stacked[f"standard: {name}"]
+    path = tmp_path_factory.mktemp("arrays") / "panels.npz"
+    np.savez_compressed(path, **stacked)
+    with np.load(path, allow_pickle=False) as kept:
+        return {name: kept[name] for name in sorted(kept.files)}
+
+
+def test_the_paper_figure_is_drawn_from_arrays(arrays):
+    assert is_drawn(figures.paper_figure(arrays))
+    assert is_drawn(figures.paper_figure({n: a[:1] for n, a in arrays.items()}))
+
+
+def test_the_paper_figure_has_a_row_for_each_network(arrays, results):
+    figure = figures.paper_figure(arrays)
+    first, *_, flips = figure.axes[:4]
+    rows = [label.get_text() for label in first.get_yticklabels()]
+    assert rows == [*NAMES, "focal"]
+    medians = [line for line in flips.get_lines() if line.get_marker() == "o"]
+    assert len(medians) == 4
+    for row, name in enumerate(NAMES):
+        seen = [result.networks[name].flip for result in results[:2]]
+        expected = [float(one.clamp(max=SIZES.longest).quantile(0.5)) for one in seen]
+        np.testing.assert_allclose(medians[row].get_xdata(), expected)
+        assert set(medians[row].get_ydata()) == {row}
+    means = [line for line in flips.get_lines() if line.get_marker() == "|"]
+    both = [result.networks["standard"].flip.mean() for result in results[:2]]
+    assert means[0].get_xdata()[0] == pytest.approx(float(sum(both)) / 2)
+
+
+def test_the_paper_figure_draws_shares_and_distances(arrays, results):
+    robust, width, points = figures.paper_figure(arrays).axes[4:]
+    lines = {line.get_label(): line for line in robust.get_lines()}
+    seen = [result.networks["adversarial"] for result in results[:2]]
+    expected = [
+        float(sum(100 * one.double().mean() for one in pair)) / 2
+        for pair in (
+            [one.right for one in seen],
+            *([one.robust[i] for one in seen] for i in range(2)),
+        )
+    ]
+    np.testing.assert_allclose(lines["adversarial"].get_ydata(), expected)
+    np.testing.assert_allclose(lines["adversarial"].get_xdata(), [0, 0.1, 0.2])
+    hollow = [line for line in robust.get_lines() if line.get_marker() == "o"]
+    margin = float(sum(100 * one.margin.double().mean() for one in seen)) / 2
+    assert [line.get_xdata()[0] for line in hollow] == [SIZES.main] * 3
+    assert margin in [pytest.approx(line.get_ydata()[0]) for line in hollow]
+    lines = {line.get_label(): line for line in width.get_lines()}
+    medians = [result.widths("standard").numpy() for result in results[:2]]
+    np.testing.assert_allclose(lines["standard"].get_ydata(), np.mean(medians, 0))
+    right = results[0].networks["standard"].right
+    drawn = points.get_lines()[0].get_xdata()
+    assert np.isfinite(drawn).sum() == int(right.sum())
+
+
+@pytest.mark.parametrize(
+    "name", ["eps", "share", "adversarial: points", "focal: width"]
+)
+def test_a_missing_array_is_named(arrays, name):
+    rest = {key: array for key, array in arrays.items() if key != name}
+    with pytest.raises(ValueError, match=f"missing arrays: {name}; got"):
+        figures.paper_figure(rest)
+
+
+def test_without_networks_the_first_one_is_missing():
+    with pytest.raises(ValueError, match=r"missing arrays: .*standard: confidence"):
+        figures.paper_figure({})

@@ -115,3 +115,61 @@ def test_estimates_show_the_truth_of_the_layer(results):
 
 def test_depths():
     assert figures.places(5).tolist() == [0, 0.25, 0.5, 0.75, 1]
+
+
+@pytest.fixture(scope="module")
+def arrays(results, tmp_path_factory):
+    """Two seeds, stacked, written and read again."""
+    each = [experiment.panels(result) for result in results[:2]]
+    path = tmp_path_factory.mktemp("arrays") / "panels.npz"
+    stacked = {name: np.stack([e[name].numpy() for e in each]) for name in each[0]}
+    np.savez_compressed(path, **stacked)
+    with np.load(path, allow_pickle=False) as kept:
+        return {name: kept[name] for name in kept.files}
+
+
+def test_the_paper_figure_has_a_panel_for_each_layer(arrays, results):
+    figure = is_drawn(figures.paper_figure(arrays))
+    is_drawn(figures.paper_figure({name: a[:1] for name, a in arrays.items()}))
+    titles = [axes.get_title(loc="left") for axes in figure.axes[:DEPTH]]
+    assert titles == ["l", "l − 1", "l − 2"]
+    for place in range(DEPTH):
+        kappa = [one.walk.sharpness()[:, :, -1 - place] for one in results[:2]]
+        lines = {line.get_label(): line for line in figure.axes[place].get_lines()}
+        for name, values in (
+            ("median", [one.median(1).values for one in kappa]),
+            ("mean", [one.mean(1) for one in kappa]),
+        ):
+            expected = (values[0] * values[1]).sqrt()
+            np.testing.assert_allclose(lines[name].get_ydata(), expected)
+
+
+def test_the_paper_figure_draws_the_errors(arrays, results):
+    figure = figures.paper_figure(arrays)
+    for place in range(DEPTH):
+        lines = {
+            line.get_label(): line.get_ydata()
+            for line in figure.axes[DEPTH + place].get_lines()
+        }
+        for kind, name in (("shared", "shared probes"), ("alone", "probes of its own")):
+            found = [
+                getattr(one, kind).mean[..., -1 - place] / one.truth[:, -1 - place] - 1
+                for one in results[:2]
+            ]
+            expected = torch.cat(found).square().mean(0).sqrt()
+            np.testing.assert_allclose(lines[name], expected)
+
+
+def test_the_paper_figure_ends_with_all_layers(arrays, results):
+    (image,) = figures.paper_figure(arrays).axes[2 * DEPTH].get_images()
+    logs = [one.walk.trace.median(1).values.log10() for one in results[:2]]
+    expected = sum(logs) / 2
+    expected -= expected.amax(0)
+    np.testing.assert_allclose(np.asarray(image.get_array()), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["steps", "alone", "median_trace"])
+def test_a_missing_array_is_named(arrays, name):
+    rest = {key: array for key, array in arrays.items() if key != name}
+    with pytest.raises(ValueError, match=f"missing arrays: {name}; got"):
+        figures.paper_figure(rest)
