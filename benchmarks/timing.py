@@ -1,32 +1,75 @@
-"""Interleaved CPU times of one thread, as ratios."""
+"""Interleaved times of one thread or one GPU, and their ratios."""
 
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
 
 Job = Callable[[], object]
+Clock = Callable[[], float]
 Range = tuple[float, float, float]
 
 
-def ratios(jobs: Mapping[str, Job], *, rounds: int = 7) -> dict[str, Range]:
-    """Median, least and largest ratio of each job's CPU time to the first one's.
+@dataclass(frozen=True)
+class Times:
+    """Seconds of one job.
 
-    The jobs take turns, round by round, after one unmeasured round: what else the
-    machine does meanwhile hits all of them alike.
+    Attributes:
+        first: of the call before those that count; a compiler works in it.
+        rounds: of the calls that count.
     """
-    for job in jobs.values():
-        job()
-    times: dict[str, list[float]] = {name: [] for name in jobs}
-    for _ in range(rounds):
+
+    first: float
+    rounds: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        """Of the rounds."""
+        return statistics.median(self.rounds)
+
+
+def clock(device: torch.device) -> Clock:
+    """CPU time of the process, or wall time once a GPU has finished."""
+    if device.type != "cuda":
+        return time.process_time
+
+    def finished() -> float:
+        torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+    return finished
+
+
+def times(
+    jobs: Mapping[str, Job], *, rounds: int = 7, now: Clock = time.process_time
+) -> dict[str, Times]:
+    """Seconds of each job.
+
+    The jobs take turns, round by round, after one round that does not count: what
+    else the machine does meanwhile hits all of them alike.
+    """
+    seen: dict[str, list[float]] = {name: [] for name in jobs}
+    for _ in range(rounds + 1):
         for name, job in jobs.items():
-            start = time.process_time()
+            start = now()
             job()
-            times[name].append(max(time.process_time() - start, 1e-9))
-    first = times[next(iter(jobs))]
-    return {
-        name: _range([a / b for a, b in zip(own, first, strict=True)])
-        for name, own in times.items()
-    }
+            seen[name].append(max(now() - start, 1e-9))
+    return {name: Times(own[0], tuple(own[1:])) for name, own in seen.items()}
+
+
+def against(own: Times, first: Times) -> Range:
+    """Median, least and largest ratio of two jobs' times, round by round."""
+    pairs = zip(own.rounds, first.rounds, strict=True)
+    return _range([a / b for a, b in pairs])
+
+
+def ratios(jobs: Mapping[str, Job], *, rounds: int = 7) -> dict[str, Range]:
+    """Median, least and largest ratio of each job's CPU time to the first one's."""
+    seen = times(jobs, rounds=rounds)
+    first = seen[next(iter(jobs))]
+    return {name: against(own, first) for name, own in seen.items()}
 
 
 def ratio(slow: Job, fast: Job, *, rounds: int = 7) -> Range:
