@@ -160,6 +160,7 @@ def test_folder(tmp_path):
     got = data.load("folder", root=write_folder(tmp_path))
     assert got.classes == ("cat", "dog")
     assert got.x_train.shape == (6, 3, 8, 8)
+    assert got.x_train.is_contiguous()
     grey = (got.x_train[:, 0, 0, 0] * 255).round().long()
     assert sorted(grey.tolist()) == list(range(6))
     assert torch.equal(got.y_train, grey // 3)
