@@ -128,7 +128,11 @@ def wanted(name: str, colab: dict[str, str]) -> list[str]:
 
 def interpreter(name: str) -> str:
     """The Python that an environment asks for, or this one where it is missing."""
-    return shutil.which(f"python{PYTHON[name]}") or sys.executable
+    found = shutil.which(f"python{PYTHON[name]}")
+    if found is None:
+        return sys.executable
+    ask = subprocess.run([found, "-c", "import venv"], capture_output=True, check=False)
+    return sys.executable if ask.returncode else found
 
 
 def make(name: str, requirements: list[str], folder: Path = FOLDER) -> Path:

@@ -151,3 +151,4 @@ def test_kernels_get_one_thread_and_no_backend(root, monkeypatch):
     assert "MPLBACKEND" not in found
     assert found["OMP_NUM_THREADS"] == "1"
     assert found["FLATBOOK_STATIC"] == "1"
+    assert found["FLATBOOK_CHECKPOINTS"] == ""  # networks are trained, not read
