@@ -13,6 +13,7 @@ False
 import ast
 import hashlib
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 
 __all__ = ["EVERYTHING", "closure", "digest", "imports", "module_files"]
@@ -72,9 +73,13 @@ def closure(start: Iterable[str], root: Path = _ROOT) -> set[str]:
             continue
         path, parts = files[name], tuple(name.split("."))
         package = parts if path.name == "__init__.py" else parts[:-1]
-        reached = set(imports(ast.parse(path.read_bytes()), package))
-        todo |= (reached & set(files)) - seen
+        todo |= (_parsed(path.read_bytes(), package) & set(files)) - seen
     return seen
+
+
+@lru_cache(maxsize=256)
+def _parsed(source: bytes, package: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(imports(ast.parse(source), package))
 
 
 def digest(*modules: str) -> str:

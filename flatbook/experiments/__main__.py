@@ -93,7 +93,7 @@ def _plans(options: argparse.Namespace) -> list[Plan]:
     """
     data = options.data or ("digits" if options.profile == "cpu" else "cifar10")
     check_data(data, options.root)
-    _check_device(options.device)
+    check_device(options.device)
     if len(set(options.seeds)) < len(options.seeds) or min(options.seeds) < 0:
         raise ValueError(f"seeds must be different and at least 0, got {options.seeds}")
     return [
@@ -118,7 +118,12 @@ def _places(options: argparse.Namespace, arguments: Sequence[str]) -> Places:
     )
 
 
-def _check_device(name: str) -> None:
+def check_device(name: str) -> None:
+    """Refuse a device that torch does not know or cannot use.
+
+    Raises:
+        ValueError: with the reason.
+    """
     try:
         kind = torch.device(name).type
     except RuntimeError as error:

@@ -278,6 +278,8 @@ def measure(plan: Plan, dataset: Dataset, seed: int, places: Places) -> Part:
 def file_card(plan: Plan, sha256: str, places: Places) -> Path:
     """Collect the parts of all seeds in a card, with the arrays of its figure.
 
+    A card that says the same already stays, with the commit and the date it has.
+
     Args:
         plan: whose seeds are done.
         sha256: of the images.
@@ -304,9 +306,19 @@ def file_card(plan: Plan, sha256: str, places: Places) -> Path:
         peak_memory_mb=round(max(part.peak_memory_mb for part in parts), 1),
         arrays=results.hash_bytes(arrays),
     )
-    results.write_whole(path.with_suffix(".npz"), arrays)
-    results.write(path, card)
+    if not _is_filed(path, card):
+        results.write_whole(path.with_suffix(".npz"), arrays)
+        results.write(path, card)
     return path
+
+
+def _is_filed(path: Path, card: results.Card) -> bool:
+    """Whether a card with this outcome and its arrays are there; it then stays."""
+    try:
+        results.unpack(path.with_suffix(".npz"), card.arrays)
+        return results.read(path).outcome == card.outcome
+    except (FileNotFoundError, ValueError):
+        return False
 
 
 def stack(

@@ -56,18 +56,18 @@ class Subject:
             return data.digits()
         return data.load(self.data, root=root, download=download, limit=self.limit)
 
-    def checkpoint(self, dataset: Dataset, recipe: training.Recipe) -> str:
+    def checkpoint(self, sha256: str, recipe: training.Recipe) -> str:
         """Name of the file of a trained network: another one for each that differs.
 
-        The images, the settings and the source of what builds and trains the network
-        go into it; experiments that need the same network share it.
+        The images (by their SHA-256), the settings and the source of what builds and
+        trains the network go into it; experiments that need the same one share it.
         """
         settings = replace(self, recipe=recipe).settings() | {
-            "data": dataset.sha256,
+            "data": sha256,
             "source": _sources.digest("flatbook.models", "flatbook.training"),
         }
         key = results.digest(settings)
-        return f"{self.model}-{dataset.name}-{key}-{recipe.seed}.pt"
+        return f"{self.model}-{self.data}-{key}-{recipe.seed}.pt"
 
     def build(self, dataset: Dataset, seed: int) -> Model:
         """The network before training."""
@@ -114,7 +114,7 @@ class Subject:
         network = self.build(dataset, seed).to(device)
         path = None
         if folder is not None:
-            path = Path(folder) / self.checkpoint(dataset, recipe)
+            path = Path(folder) / self.checkpoint(dataset.sha256, recipe)
         training.train(network, dataset, recipe, checkpoint=path, progress=progress)
         return network.eval()
 

@@ -1,0 +1,21 @@
+"""The paper's experiments as one list of runs, and what came out of them.
+
+`GRID` lists every figure of Walter et al. (2025) that is an experiment: four
+architectures on CIFAR-10 and CIFAR-100, and a ResNet-18 that is adversarially trained.
+One command trains the networks, measures them, draws the figures and files the cards::
+
+    python -m flatbook.reproduce --profile fast --device cuda --download
+    python -m flatbook.reproduce --only fig3 --dry-run
+
+`run` gives the same list to one process, to workers on this machine or to a cluster.
+
+>>> from flatbook.reproduce import GRID, select
+>>> len(GRID), [entry.experiment for entry in select(only=["fig12"])]
+(20, ['loss_geometry'])
+"""
+
+from flatbook.reproduce._engine import run
+from flatbook.reproduce._grid import GRID, Entry, plan, select
+from flatbook.reproduce._work import Job, Outcome
+
+__all__ = ["GRID", "Entry", "Job", "Outcome", "plan", "run", "select"]
