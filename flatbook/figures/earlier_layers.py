@@ -39,6 +39,7 @@ __all__ = [
 _MARKS = ("o", "s", "^", "D")
 _DECADES = 3
 _LEAST = 0.01
+_TINY = float(np.finfo(np.float32).tiny)
 
 
 @in_style
@@ -236,13 +237,14 @@ def _layer(axes: Axes, seen: Mapping[str, np.ndarray], layer: int) -> None:
 
 
 def _middle(values: np.ndarray) -> np.ndarray:
-    """Geometric mean over seeds (S, ...)."""
-    return np.exp(np.log(values).mean(0))
+    """Geometric mean over seeds (S, ...); what fell below single precision is tiny."""
+    return np.exp(np.log(np.maximum(values, _TINY)).mean(0))
 
 
 def _missed(axes: Axes, seen: Mapping[str, np.ndarray], layer: int) -> None:
     """What the estimates of a mean miss, over the mean."""
-    steps, exact = seen["steps"][0], seen["mean_sharpness"][:, None, :, layer]
+    steps = seen["steps"][0]
+    exact = np.maximum(seen["mean_sharpness"][:, None, :, layer], _TINY)
     axes.axhline(1, color="black", linewidth=1, linestyle=":")
     kinds = (("shared", "shared probes"), ("alone", "probes of its own"))
     for number, (kind, name) in enumerate(kinds, 2):
@@ -256,7 +258,7 @@ def _missed(axes: Axes, seen: Mapping[str, np.ndarray], layer: int) -> None:
 def _all_layers(figure: FigureBase, seen: Mapping[str, np.ndarray]) -> None:
     """Rows are steps, columns layers, input first; decades below the peak."""
     axes = figure.subplots()
-    trace = np.log10(seen["median_trace"]).mean(0)
+    trace = np.log10(_middle(seen["median_trace"]))
     shown = axes.imshow(
         trace - trace.max(0),
         aspect="auto",

@@ -168,6 +168,15 @@ def test_the_paper_figure_ends_with_all_layers(arrays, results):
     np.testing.assert_allclose(np.asarray(image.get_array()), expected, atol=1e-12)
 
 
+@pytest.mark.filterwarnings("error:.*encountered in:RuntimeWarning")
+def test_traces_below_single_precision_are_drawn(arrays):
+    """A very confident network has traces below 1e-45."""
+    flat = {name: a * (name in ("steps", "shared")) for name, a in arrays.items()}
+    figure = is_drawn(figures.paper_figure(flat))
+    (image,) = figure.axes[2 * DEPTH].get_images()
+    np.testing.assert_allclose(np.asarray(image.get_array()), 0)
+
+
 @pytest.mark.parametrize("name", ["steps", "alone", "median_trace"])
 def test_a_missing_array_is_named(arrays, name):
     rest = {key: array for key, array in arrays.items() if key != name}
