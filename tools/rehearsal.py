@@ -96,7 +96,9 @@ def kernel(python: Path, folder: Path) -> AsyncKernelManager:
     known = KernelSpecManager(
         kernel_dirs=[str(place.parent)], ensure_native_kernel=False
     )
-    return AsyncKernelManager(kernel_name="colab", kernel_spec_manager=known)
+    return AsyncKernelManager(
+        kernel_name="colab", kernel_spec_manager=known, transport="ipc"
+    )
 
 
 def setup_cell() -> str:
