@@ -85,8 +85,8 @@ def snapshot(python: Path) -> dict:
 def kernel(python: Path, folder: Path) -> AsyncKernelManager:
     """A manager of that kernel; its description is written into the folder."""
     script = str(ROOT / "tools" / "colab_kernel.py")
-    spec = {
-        "argv": [str(python), script, "-f", "{connection_file}"],
+    spec = {  # level 40: ipykernel 7 warns of every kernel that it speaks TCP
+        "argv": [str(python), script, "-f", "{connection_file}", "--log-level=40"],
         "display_name": "like Colab's",
         "language": "python",
     }
@@ -96,9 +96,7 @@ def kernel(python: Path, folder: Path) -> AsyncKernelManager:
     known = KernelSpecManager(
         kernel_dirs=[str(place.parent)], ensure_native_kernel=False
     )
-    return AsyncKernelManager(
-        kernel_name="colab", kernel_spec_manager=known, transport="ipc"
-    )
+    return AsyncKernelManager(kernel_name="colab", kernel_spec_manager=known)
 
 
 def setup_cell() -> str:
