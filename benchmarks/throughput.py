@@ -110,12 +110,12 @@ def precision(name: str, device: torch.device) -> Iterator[None]:
         yield
 
 
-def product_rate(name: str, device: torch.device, **turns: Any) -> float:
+def product_rate(name: str, device: torch.device, scale: float, **turns: Any) -> float:
     """Best operations per second of a square matrix product."""
     sizes = (2048, 4096, 8192) if device.type == "cuda" else (256, 512, 1024)
     kind = torch.float32 if name in ("float32", TENSORFLOAT) else getattr(torch, name)
     best = 0.0
-    for n in sizes:
+    for n in (int(scale * size) for size in sizes):
         a, b = (torch.rand(n, n, device=device).to(kind) for _ in range(2))
         with precision(name, device):
             seen = times({"product": lambda a=a, b=b: a @ b}, **turns)
@@ -123,9 +123,10 @@ def product_rate(name: str, device: torch.device, **turns: Any) -> float:
     return best
 
 
-def copy_rate(device: torch.device, **turns: Any) -> float:
+def copy_rate(device: torch.device, scale: float, **turns: Any) -> float:
     """Best bytes per second of a copy, read and written."""
-    source = torch.rand(2**28 if device.type == "cuda" else 2**24, device=device)
+    count = 2**28 if device.type == "cuda" else 2**24
+    source = torch.rand(int(scale * count), device=device)
     goal = torch.empty_like(source)
     seen = times({"copy": lambda: goal.copy_(source)}, **turns)
     return 2 * least_bytes(source) / min(seen["copy"].rounds)
@@ -275,12 +276,17 @@ def table(
         print(f"  {name:34s}{speed:12,.0f}{part:8.1%}{spread:>22s}{own.first:8.1f}s")
 
 
-def limits_of(cases: Sequence[Case], device: torch.device) -> dict[str, float]:
-    """What the device can do, in each of the ways that the cases need."""
-    turns = {"rounds": 10, "now": clock(device)}
+def limits_of(
+    cases: Sequence[Case], device: torch.device, *, rounds: int = 10, scale: float = 1.0
+) -> dict[str, float]:
+    """What the device can do, in each of the ways that the cases need.
+
+    Less than scale 1 is quicker, and too small to find the best.
+    """
+    turns = {"rounds": rounds, "now": clock(device)}
     names = dict.fromkeys(case.limit for case in cases)
-    found = {n: product_rate(n, device, **turns) for n in names if n != "copy"}
-    return found | {"copy": copy_rate(device, **turns)}
+    found = {n: product_rate(n, device, scale, **turns) for n in names if n != "copy"}
+    return found | {"copy": copy_rate(device, scale, **turns)}
 
 
 def options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -292,6 +298,7 @@ def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=1, help="of the attack")
     parser.add_argument("--points", type=int, help="at which kappa is taken")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--limits", type=float, default=1.0, help="scale: 1 finds them")
     parser.add_argument("--compile", action=argparse.BooleanOptionalAction)
     return parser.parse_args(arguments)
 
@@ -320,7 +327,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "kappa, points": kappa_cases(setup, points),
     }
     cases = [case for theme in themes.values() for case in theme.values()]
-    limits = limits_of(cases, setup.device)
+    limits = limits_of(cases, setup.device, scale=chosen.limits)
     name = results.device_name(setup.device)
     print(f"Throughput: ResNet-18 x {chosen.width}, batches of {chosen.batch}, {name}")
     for kind, limit in limits.items():
