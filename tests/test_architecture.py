@@ -30,9 +30,10 @@ ALLOWED = {
     "experiments": NUMERIC | NETWORKS | RUNS | SUPPORT | {"experiments"},
     **dict.fromkeys(DRAWING, NUMERIC | SUPPORT | DRAWING | {"experiments"}),
 }
+ALLOWED["reproduce"] = set.union(*ALLOWED.values()) | {"reproduce"}
 HEAVY = (
     *("sklearn", "torchvision", "matplotlib", "sympy", "IPython", "ipywidgets"),
-    *("tqdm", "PIL"),
+    *("tqdm", "PIL", "dask", "distributed"),
 )
 MODULES = sorted((ROOT / "flatbook").rglob("*.py"))
 

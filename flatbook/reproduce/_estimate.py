@@ -126,10 +126,9 @@ def needs(job: Job, images: Shape, *, known: bool = True) -> Iterator[Need]:
 def epoch_passes(recipe: Recipe, images: Shape) -> float:
     """Forward passes of one image in an epoch; a backward pass counts two.
 
-    An attacked batch costs a forward pass and one gradient, in the input alone, a
-    step, and one forward pass at the end.
+    A step of the attack costs a forward pass and one gradient, in the input alone.
     """
-    attack = 0 if recipe.adversary is None else 2 * recipe.adversary.steps + 1
+    attack = 0 if recipe.adversary is None else 2 * recipe.adversary.steps
     return images.train * (3 + attack) + images.test
 
 
