@@ -1,7 +1,7 @@
 """What 16 bits change: in training, in attacks, and in what is measured.
 
-    python -m benchmarks.precision                              digits, embedded
-    python -m benchmarks.precision --data folder --root PATH    images of your own
+    python -m benchmarks precision                              digits, embedded
+    python -m benchmarks precision --data folder --root PATH    images of your own
 
 Three tables, each over some seeds:
 
@@ -216,7 +216,7 @@ def show(title: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
 
 def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.precision")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks precision")
     parser.add_argument("--data", choices=data.NAMES, default="digits")
     parser.add_argument("--root", help="where the data lie")
     parser.add_argument("--limit", type=int, help="images per class")

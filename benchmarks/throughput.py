@@ -1,7 +1,7 @@
 """Images per second and the share of what the device can do.
 
-    python -m benchmarks.throughput --width .25 --batch 64      a minute on one core
-    python -m benchmarks.throughput --device cuda --batch 512   on a GPU
+    python -m benchmarks throughput --width .25 --batch 64      a minute on one core
+    python -m benchmarks throughput --device cuda --batch 512   on a GPU
 
 Three things of a ResNet-18 on images of 32 x 32 are timed: a step of training, a step
 of an attack, and relative sharpness (kappa) of recorded features. Each in variants
@@ -291,7 +291,7 @@ def limits_of(
 
 def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.throughput")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks throughput")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--width", type=float, default=0.25)
     parser.add_argument("--batch", type=int, default=64)

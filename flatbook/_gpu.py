@@ -78,7 +78,7 @@ def exact() -> Iterator[None]:
 def measuring(device: torch.device) -> Iterator[None]:
     """Compute nothing in fewer bits than its tensors have: `exact`, and no autocast.
 
-    The book measures in float32 or better; `python -m benchmarks.precision` shows
+    The book measures in float32 or better; `python -m benchmarks precision` shows
     what 16 bits would do to the numbers.
     """
     with torch.autocast(device.type, enabled=False), exact():

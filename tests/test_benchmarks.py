@@ -1,9 +1,12 @@
 """What the benchmarks count and round; their times are not tested."""
 
+import functools
+
 import pytest
 import torch
 from torch import nn
 
+from benchmarks import __main__ as command
 from benchmarks import precision, throughput, timing
 from flatbook import attacks, curvature, models, training
 
@@ -217,3 +220,22 @@ def test_float32_is_good_enough_and_16_bits_are_not():
     for name in rows:
         if "float16" in name or "TensorFloat" in name:
             assert rows[name][0] > 30 * good
+
+
+# --- command line ----------------------------------------------------------------
+
+
+def test_a_theme_gets_its_options(monkeypatch):
+    calls = []
+    for name in command.THEMES:
+        note = functools.partial(lambda *call: calls.append(call), name)
+        monkeypatch.setitem(command.THEMES, name, note)
+    command.main(["throughput", "--batch", "2"])
+    command.main([])
+    assert calls == [
+        ("throughput", ["--batch", "2"]),
+        ("closed_forms", []),
+        ("attack", []),
+    ]
+    with pytest.raises(SystemExit, match="themes are closed_forms.*'speed'"):
+        command.main(["speed"])
