@@ -30,6 +30,10 @@ def checkpoints() -> Path | None:
     mounted at Colab's usual place, it is ``flatbook/checkpoints`` in that Drive, so
     that training goes on after a disconnect. It need not exist yet.
 
+    A Drive is written in the background, so that the epochs just before a disconnect
+    can be lost. A checkpoint that arrives damaged is refused by its checksums; the
+    error names the file, which then has to be deleted.
+
     Returns:
         The folder, or None: then nothing is kept.
     """
