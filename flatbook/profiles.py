@@ -1,7 +1,8 @@
 """One chapter, several scales: sizes and seeds change, the code does not.
 
-``FLATBOOK_PROFILE`` is ``cpu`` (a laptop, embedded data), ``t4`` (a free Colab GPU) or
-``full`` (paper scale). Where it is not set, it is ``t4`` on Colab with a GPU and
+``FLATBOOK_PROFILE`` is ``cpu`` (a laptop, embedded data), ``t4`` (a free Colab GPU:
+every chapter in minutes), ``fast`` (a modern GPU: full width, a short training) or
+``full`` (the paper's size). Where it is not set, it is ``t4`` on Colab with a GPU and
 ``cpu`` everywhere else. A chapter states all of them side by side.
 
 >>> choice = choose(cpu={"epochs": 2}, t4={"epochs": 30}, full={"epochs": 200})
@@ -17,7 +18,7 @@ from types import SimpleNamespace
 
 __all__ = ["NAMES", "Choice", "choose", "current"]
 
-NAMES = ("cpu", "t4", "full")
+NAMES = ("cpu", "t4", "fast", "full")
 
 
 @dataclass(frozen=True)

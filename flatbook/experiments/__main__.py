@@ -30,7 +30,8 @@ experiments:
 
 profiles:
   cpu    a laptop: digits, or a quarter-width network on 1,000 images per class
-  t4     a free Colab GPU: CIFAR-10, full width, the fast recipe
+  t4     a free Colab GPU: CIFAR-10, quarter width, 2,000 images per class
+  fast   a modern GPU: CIFAR-10, full width, 30 epochs of large batches
   full   the paper's size: CIFAR-10, full width, 100 epochs
 """
 

@@ -1,7 +1,7 @@
 """The adversary of adversarial training, for every network that is trained with one.
 
 Natural images get the paper's: 10 steps of 2/255 within 8/255 (Walter et al., 2025,
-appendix D.2). Digits, and a processor, get fewer and longer steps.
+appendix D.2). Digits, a processor and a small GPU get fewer and longer steps.
 
 >>> adversary("full", "cifar10").steps
 10
@@ -26,7 +26,7 @@ def adversary(profile: str, data: str, *, share: float = 1.0) -> Adversary:
     """
     _checks.choice("profile", profile, profiles.NAMES)
     _checks.positive("share", share)
-    small = data == "digits" or profile == "cpu"
+    small = data == "digits" or profile in ("cpu", "t4")
     steps, pieces = (4, 2) if small else (10, 4)
     eps = share * radius(data)
     return Adversary(eps=eps, step_size=eps / pieces, steps=steps)

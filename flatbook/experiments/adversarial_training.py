@@ -131,7 +131,7 @@ def sizes(profile: str, data: str) -> Sizes:
     if data == "digits":
         return Sizes((0.1, 0.2, 0.3), 0.2, 10, 0.05, 32, grid, 120)
     radii = tuple(n / 255 for n in (2, 4, 8, 16))
-    images = {"cpu": 300, "t4": 1000, "full": 5000}[profile]
+    images = {"cpu": 300, "t4": 500}.get(profile, 5000)
     return Sizes(radii, radius(data), 20, 0.02, 150, grid, images, batch=100)
 
 

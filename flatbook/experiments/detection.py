@@ -98,7 +98,7 @@ def sizes(profile: str, data: str) -> Sizes:
     if data == "digits":
         return Sizes((0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5), (0.3, 0.4, 0.5))
     radii = tuple(n / 255 for n in (0.5, 1, 2, 4, 8, 16))
-    images = {"cpu": 1000, "t4": 2000, "full": 10_000}[profile]
+    images = {"cpu": 1000, "t4": 1000}.get(profile, 10_000)
     return Sizes(radii, radii[-3:], images=images)
 
 

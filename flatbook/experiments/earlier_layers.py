@@ -87,7 +87,7 @@ def sizes(profile: str, data: str) -> Sizes:
     _checks.choice("profile", profile, profiles.NAMES)
     if data == "digits":
         return Sizes(eps=0.3)
-    images = {"cpu": 30, "t4": 100, "full": 500}[profile]
+    images = {"cpu": 30, "t4": 30}.get(profile, 500)
     return Sizes(eps=8 / 255, images=images, repeats=5, chunk=8, batch=100)
 
 

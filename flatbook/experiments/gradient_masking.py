@@ -104,9 +104,7 @@ def sizes(profile: str, data: str) -> Sizes:
     _checks.choice("profile", profile, profiles.NAMES)
     if data == "digits":
         return Sizes(eps=0.3, eps_l2=2.0)
-    images, batch = {"cpu": (150, 150), "t4": (2000, 500), "full": (10_000, 500)}[
-        profile
-    ]
+    images, batch = {"cpu": (150, 150), "t4": (200, 200)}.get(profile, (10_000, 500))
     return Sizes(eps=8 / 255, eps_l2=0.5, images=images, batch=batch)
 
 

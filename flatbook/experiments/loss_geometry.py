@@ -136,9 +136,7 @@ def sizes(profile: str, data: str) -> Sizes:
     _checks.choice("profile", profile, profiles.NAMES)
     if data == "digits":
         return Sizes(weak_eps=0.2, strong_eps=1.5, copies=20, noise=0.1)
-    images, again = {"cpu": (300, 50), "t4": (2000, 200), "full": (10_000, 1000)}[
-        profile
-    ]
+    images, again = {"cpu": (300, 50), "t4": (500, 50)}.get(profile, (10_000, 1000))
     return Sizes(weak_eps=0.025, strong_eps=1.0, images=images, again_images=again)
 
 

@@ -109,8 +109,8 @@ def sizes(profile: str, data: str) -> Sizes:
     if data == "digits":
         return Sizes(eps=(0.05, 0.1, 0.15, 0.2, 0.3), main=0.3)
     radii = tuple(n / 255 for n in (1, 2, 4, 8, 16))
-    images = {"cpu": 400, "t4": 2000, "full": 10_000}[profile]
-    line, free = {"cpu": (100, 100), "t4": (500, 500), "full": (2000, 1000)}[profile]
+    images = {"cpu": 400, "t4": 500}.get(profile, 10_000)
+    line, free = (100, 100) if profile in ("cpu", "t4") else (2000, 1000)
     return Sizes(radii, 8 / 255, images=images, line_images=line, free_images=free)
 
 

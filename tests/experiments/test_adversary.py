@@ -31,7 +31,7 @@ def test_a_laptop_takes_fewer_steps():
 @pytest.mark.parametrize(
     ("profile", "share", "message"),
     [
-        ("gpu", 1.0, "profile must be one of cpu, t4, full"),
+        ("gpu", 1.0, "profile must be one of cpu, t4, fast, full"),
         ("cpu", 0.0, "share must be positive"),
     ],
 )

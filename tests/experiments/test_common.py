@@ -57,15 +57,19 @@ def test_a_seed_repeats_the_random_start(network, digits):
 def test_an_autocast_around_measurements_changes_nothing(digits):
     """Images, whole paths and sharpness, for a network that autocast does change."""
     small = models.build("resnet18", 10, width=0.125, in_channels=1, image_size=8)
-    network, seen = small.eval(), []
+    network, seen, types = small.eval(), [], set()
+    network.body[0].register_forward_hook(lambda *call: types.add(call[-1].dtype))
     for lowered in (False, True):
         with torch.autocast("cpu", torch.bfloat16, enabled=lowered):
             x, y = _common.correct(network, digits, 20)
+            assert types == {torch.float32}
             path = _common.attack(network, x, y, batch=7, **BALL)
             kappa = _common.sharpness(network, path)
+            assert types == {torch.float32}
             direct = attacks.pgd(network, x, y, **BALL)
         seen.append((x, y, *vars(path).values(), kappa))
         assert torch.allclose(direct.features, path.features, rtol=1e-4) != lowered
+        types.clear()
     assert all(map(torch.equal, *seen))
     assert kappa.dtype == torch.float64
 

@@ -26,11 +26,11 @@ def test_every_subject_can_be_written_on_a_card(model, profile, data):
 
 def test_profiles_grow():
     digits, small = subject(), subject(data="cifar10")
-    fast, full = (subject(profile=name) for name in ("t4", "full"))
+    t4, fast, full = (subject(profile=name) for name in ("t4", "fast", "full"))
     assert digits.data == "digits"
-    assert fast.data == full.data == "cifar10"
-    assert digits.width < small.width < fast.width == full.width == 1
-    assert small.limit < 5000
+    assert t4.data == fast.data == full.data == "cifar10"
+    assert digits.width < small.width <= t4.width < fast.width == full.width == 1
+    assert small.limit < t4.limit < 5000
     assert fast.limit is full.limit is None
     assert fast.recipe == training.FAST
     assert full.recipe == training.PAPER

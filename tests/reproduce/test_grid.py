@@ -1,5 +1,6 @@
 import pytest
 
+from flatbook import profiles
 from flatbook.reproduce import GRID, plan, select
 from flatbook.reproduce._grid import FIGURES
 
@@ -66,7 +67,7 @@ def test_what_is_not_there_is_refused(asked, message):
 
 
 @pytest.mark.parametrize("entry", GRID, ids=str)
-@pytest.mark.parametrize("profile", ["cpu", "t4", "full"])
+@pytest.mark.parametrize("profile", profiles.NAMES)
 def test_every_entry_can_be_planned(entry, profile):
     settings = plan(entry, profile=profile).settings
     assert settings["subject"]["model"] == entry.model
