@@ -21,8 +21,9 @@ next to nothing, the best rate of copying. Operations are counted by torch (a
 multiply-add is two); convolutions and products only. The share says how much of the
 time such products need: the rest are normalisation, activations, waiting.
 
-Whether compiling pays on a GPU cannot be said from a CPU. `training.train` has no
-option for it until this benchmark says that it pays there, first call included.
+On a CPU compiling gains little or nothing in the median, and its first call takes as
+long as many steps. Whether it pays on a GPU cannot be said from a CPU. `training.train`
+has no option for it until this benchmark says that it pays there, first call included.
 """
 
 import argparse

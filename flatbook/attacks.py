@@ -109,7 +109,10 @@ def pgd(  # noqa: PLR0913
     in bf16, in about half the time, and cast to the dtype of the head; head, loss,
     points and everything that is recorded stay in the model's dtype. Features then
     have a relative error of about 1e-2: use it to train and to find points, and look
-    at those again in full precision before measuring anything there.
+    at those again in full precision before measuring anything there (``python -m
+    benchmarks precision`` measures both). Without autocast float32 is float32 on every
+    device: TensorFloat-32 is off meanwhile. Steps never make the host wait for a GPU;
+    the checks before and after them do.
 
     Args:
         model: a module with `features(x)` -> (N, d) and a linear `head`.
