@@ -301,7 +301,7 @@ def test_bad_sizes(changes, message):
 
 
 def test_bad_profile():
-    with pytest.raises(ValueError, match="profile must be one of cpu, t4, full"):
+    with pytest.raises(ValueError, match="profile must be one of cpu, t4, fast, full"):
         el.sizes("gpu", "digits")
 
 

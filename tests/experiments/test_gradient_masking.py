@@ -362,7 +362,7 @@ def test_bad_sizes(changes, message):
 
 
 def test_bad_arguments(network, digits):
-    with pytest.raises(ValueError, match="profile must be one of cpu, t4, full"):
+    with pytest.raises(ValueError, match="profile must be one of cpu, t4, fast, full"):
         gm.sizes("gpu", "digits")
     with pytest.raises(ValueError, match="count must be an integer of at least 1"):
         gm.thresholds(torch.float32, count=0)

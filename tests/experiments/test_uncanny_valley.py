@@ -303,7 +303,7 @@ def test_bad_sizes(changes, message):
 
 
 def test_bad_arguments(networks, digits):
-    with pytest.raises(ValueError, match="profile must be one of cpu, t4, full"):
+    with pytest.raises(ValueError, match="profile must be one of cpu, t4, fast, full"):
         uv.sizes("gpu", "digits")
     with pytest.raises(ValueError, match=r'"standard" among them, got \[\'Brier\'\]'):
         uv.run({"Brier": networks["Brier"]}, digits, SMALL)
