@@ -144,14 +144,14 @@ def robust_sizes(profile: str, data: str) -> Sizes:
     """The same for an adversarially trained network, with longer attacks.
 
     On natural images the weak attack is the paper's (appendix D.2): 50 steps in a ball
-    of 0.5, twenty times the usual radius; the strong one goes to 4. On digits, where
+    of 0.5, twenty times the usual radius; the strong one goes to 6. On digits, where
     twenty times the usual radius turns every label, the weak attack is chosen by what
     it does to a standard network: about as many labels flip.
 
     Raises:
         ValueError: no such profile.
     """
-    weak, strong = (0.3, 2.5) if data == "digits" else (0.5, 4.0)
+    weak, strong = (0.3, 2.5) if data == "digits" else (0.5, 6.0)
     return replace(
         sizes(profile, data),
         weak_eps=weak,
