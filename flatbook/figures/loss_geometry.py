@@ -60,7 +60,7 @@ _READINGS = {"log_odds": "anew, log-odds", "cross_entropy": "anew, float32 CE"}
 
 def scale(s: float) -> str:
     """A scale as it is read: a simple fraction, or a number."""
-    part = Fraction(s).limit_denominator(9)
+    part = Fraction(float(s)).limit_denominator(9)
     simple = part.numerator == 1 and part.denominator > 1 and float(part) == s
     return f"s = {part}" if simple else f"s = {s:g}"
 
