@@ -202,7 +202,7 @@ def _print_plan(
     """A table of what is left to do, with minutes and memory."""
     seen: set[str] = set()
     total = done = 0.0
-    print(f"{'figures':12s} {'run':44s} {'pieces':>8s} {'minutes':>8s} {'MB':>7s}")
+    rows = [("figures", "run", "pieces", "minutes", "MB")]
     for job in jobs:
         subject = job.plan.subject
         dataset = sets[subject.data, subject.limit]
@@ -219,13 +219,24 @@ def _print_plan(
         memory = max((need.memory_mb for need in needs), default=0.0)
         total, done = total + minutes, done + len(needs) - len(left)
         pieces = f"{len(left)} of {len(needs)}"
-        print(
-            f"{_figures(job):12s} {_title(job):44s} {pieces:>8s} {minutes:8.1f} "
-            f"{memory:7.0f}"
-        )
+        row = (_figures(job), _title(job), pieces, f"{minutes:.1f}", f"{memory:.0f}")
+        rows.append(row)
+    print(_table(rows))
     print(f"\nabout {total:.0f} minutes on one device; {done:.0f} pieces are done")
     if None in sets.values():
         print("CIFAR is not here yet: --download fetches it (160 MB each)")
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    """Columns of texts; two stand left, numbers right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if place < 2 else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    )
 
 
 def _rate(options: argparse.Namespace, job: Job, shape: _estimate.Shape) -> float:
