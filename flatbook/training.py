@@ -135,8 +135,9 @@ class Recipe:
         warmup: share of all steps, in [0, 1), in which the step size rises linearly
             from 0 to `lr`; it falls in the others.
         half: compute in 16 bits, see `half_dtype`, and keep the weights in 32. The
-            accuracy on the test set is measured in 32. Accuracy, margins and sharpness
-            move no more than with another seed: ``python -m benchmarks precision``.
+            accuracy on the test set is measured in 32. In small networks accuracy,
+            margins and sharpness moved no more than they vary between seeds: see
+            ``python -m benchmarks precision``.
             Without it a GPU may use TensorFloat-32, as PyTorch lets it.
 
     Raises:
