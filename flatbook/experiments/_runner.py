@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from flatbook import _sources, data, results
+from flatbook import _gpu, _sources, data, results
 from flatbook.data import Dataset
 from flatbook.experiments._subjects import Subject, subject
 
@@ -207,10 +207,11 @@ def one_seed(plan: Plan, dataset: Dataset, seed: int, places: Places) -> "Part":
         name: train(plan, dataset, seed, name, places) for name in plan.variants
     }
     chosen = nets if plan.compares else nets["standard"]
-    result = plan.experiment.run(chosen, dataset, plan.sizes)
-    numbers = {k: float(v) for k, v in plan.experiment.numbers(result).items()}
-    panels = plan.experiment.panels(result)
     device = torch.device(places.device)
+    with _gpu.measuring(device):
+        result = plan.experiment.run(chosen, dataset, plan.sizes)
+        numbers = {k: float(v) for k, v in plan.experiment.numbers(result).items()}
+        panels = plan.experiment.panels(result)
     return Part(
         numbers=numbers,
         panels={name: _small(array) for name, array in panels.items()},

@@ -134,6 +134,20 @@ def test_two_runs_of_one_plan_agree(plan, places, digits, tmp_path):
     )
 
 
+def test_nothing_is_measured_in_fewer_bits(plan, places, digits, demo, monkeypatch):
+    """Also where whoever calls it computes in 16."""
+    run, seen = demo.run, []
+
+    def watched(model, dataset, sizes):
+        seen.append(torch.is_autocast_enabled("cpu"))
+        return run(model, dataset, sizes)
+
+    monkeypatch.setattr(demo, "run", watched)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        _runner.measure(plan, digits, 0, places)
+    assert seen == [False]
+
+
 def test_a_card_needs_all_its_seeds(plan, places, digits):
     _runner.measure(plan, digits, 0, places)
     with pytest.raises(ValueError, match="seed 1 is not done: expected .*seed1.json"):
