@@ -197,7 +197,7 @@ def play(name: str, python: Path, paths: list[Path], *, static: bool) -> Iterato
 def rows(name: str, paths: list[Path], *, static: bool) -> Iterator[Row]:
     """Everything in one environment."""
     requirements = wanted(name, published())
-    print(f"{name}: {', '.join(requirements)}", flush=True)
+    print(f"{name}: {interpreter(name)}, {', '.join(requirements)}", flush=True)
     python = make(name, requirements)
     yield from installation(name, python)
     yield from play(name, python, paths, static=static)
