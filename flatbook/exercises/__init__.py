@@ -30,6 +30,7 @@ from flatbook.exercises import (  # noqa: F401  (they register their checkers)
     loss_bound,
     loss_geometry,
     relative_flatness,
+    reproduce,
     softmax_hessian,
     third_derivative,
     uncanny_valley,
