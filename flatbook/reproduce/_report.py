@@ -25,7 +25,7 @@ from flatbook.experiments._cards import FOLDER
 from flatbook.experiments._cards import _fresh as fresh
 from flatbook.reproduce import _show
 from flatbook.reproduce._claims import CLAIMS
-from flatbook.reproduce._grid import GRID, Entry
+from flatbook.reproduce._grid import FIGURES, GRID, Entry
 from flatbook.reproduce._rules import IN_PART, NOT_RUN, Claim, Evidence, Ruling, judge
 from flatbook.reproduce._show import Block
 
@@ -113,6 +113,31 @@ class Report:
                 return importlib.import_module(name).paper_figure(filed.evidence.arrays)
         stems = ", ".join(filed.stem for filed in self.cards) or "none"
         raise ValueError(f"card must be one of {stems}, got {stem!r}")
+
+    def picture(self, figure: str) -> "BookFigure | Block":
+        """A figure of the paper from the largest run that has arrays.
+
+        Args:
+            figure: one of `flatbook.reproduce.FIGURES`, such as ``"fig13"``.
+
+        Returns:
+            The figure; or, where no card has its arrays, a text that says what makes
+            one.
+
+        Raises:
+            ValueError: the grid has no such figure.
+        """
+        entries = [entry for entry in GRID if figure in entry.figures.split()]
+        if not entries:
+            raise ValueError(
+                f"figure must be one of {', '.join(FIGURES)}, got {figure!r}"
+            )
+        able = [filed for filed in self.cards if not filed.lacks]
+        for entry in entries:
+            mine = [filed for filed in able if filed.belongs_to(entry)]
+            if mine:
+                return self.figure(mine[-1].stem)
+        return _show.absent(figure, command(entries[0]))
 
     def overview(self) -> Block:
         """Every claim with its verdict, by network."""

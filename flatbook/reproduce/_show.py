@@ -22,7 +22,7 @@ from flatbook.reproduce._rules import (
     smaller,
 )
 
-__all__ = ["Block", "claims", "grid", "overview", "provenance", "title"]
+__all__ = ["Block", "absent", "claims", "grid", "overview", "provenance", "title"]
 
 SIGNS = {AGREES: "✓", IN_PART: "◐", DIFFERS: "✗", NOT_RUN: "○"}
 _WORDS = {True: AGREES, False: DIFFERS, None: NOT_RUN}
@@ -314,6 +314,16 @@ def grid(rows: Sequence[tuple[Entry, Sequence[Evidence], str]]) -> Block:
         f"<tbody>{''.join(cells)}</tbody></table>"
     )
     return Block("\n".join(lines), table)
+
+
+def absent(figure: str, options: str) -> Block:
+    """In the place of a figure that no card has the arrays for."""
+    text = f"{figure} is not drawn: no card with its arrays is here yet. To make one:"
+    line = f"python -m flatbook.reproduce {options}"
+    page = (
+        f"<p>{_sign(NOT_RUN)} {html.escape(text)}<br><code>{html.escape(line)}</code>"
+    )
+    return Block(f"{text}\n{line}", f"{page}</p>")
 
 
 def provenance(

@@ -195,8 +195,20 @@ def test_pages_say_verdicts_in_words_and_escape_names(tmp_path):
     assert "agrees from 0.88 to 0.98" in opened.html
 
 
+def test_pictures_come_from_the_largest_card_with_arrays(real, tmp_path):
+    found = report(real)
+    assert isinstance(found.picture("fig13"), BookFigure)
+    missing = found.picture("fig9")
+    assert "--only fig9 --model wrn28_4 --data cifar100" in missing.text
+    assert "fig9 is not drawn" in missing.html
+    file(tmp_path, "gradient_masking", masking(0.9))
+    assert "fig13 is not drawn" in report(tmp_path).picture("fig13").text
+
+
 def test_unknown_names():
     found = report()
+    with pytest.raises(ValueError, match="figure must be one of fig2, .* got 'fig15'"):
+        found.picture("fig15")
     with pytest.raises(ValueError, match="got 'nothing'"):
         found.verdict("nothing")
     with pytest.raises(ValueError, match="no claim or experiment nothing"):
