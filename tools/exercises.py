@@ -107,7 +107,7 @@ def _one(head: re.Match[str], solution: re.Match[str] | None) -> Exercise:
         title=head["title"].strip(),
         text=head["text"].strip(),
         hint=(head["hint"] or "").strip(),
-        answer=re.sub(rf"\s*{MARK}\d+{MARK}\s*", "\n\n", body).strip(),
+        answer=re.sub(rf"(\s*{MARK}\d+{MARK}\s*)+", "\n\n", body).strip(),
         code=tuple(int(n) for n in re.findall(rf"{MARK}(\d+){MARK}", body)),
         inside=not between.strip(),
     )

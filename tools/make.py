@@ -90,6 +90,11 @@ ACCEPT = Step(
     "run the changed notebooks and store the outputs of their checked cells",
     (("-m", "tools.chapters", "--accept"),),
 )
+COURSE = Step(
+    "course",
+    "the exercises as notebooks to hand out, to collect and to grade",
+    (("-m", "tools.course"),),
+)
 COLAB = Step(
     "Colab",
     "the chapters in clean environments, as Colab would run them",
@@ -111,6 +116,7 @@ TARGETS = {
     "fix": (SETUP, FIX),
     "accept": (SETUP, ACCEPT),
     "colab": (SETUP, COLAB),
+    "course": (SETUP, COURSE),
     "address": (SETUP, ADDRESS),
     "check-address": (SETUP, CHECK_ADDRESS),
 }
