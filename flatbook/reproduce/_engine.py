@@ -110,8 +110,8 @@ def _client(workers: int, scheduler: str | None, folder: Path) -> Iterator["Clie
         threads_per_worker=1,  # one piece at a time: torch has threads of its own
         memory_limit=None,  # the operating system's business, as without Dask
         local_directory=place,
-        dashboard_address=None,
-        silence_logs=logging.ERROR,  # a dead worker is replaced, and that is all
+        dashboard_address="127.0.0.1:0",
+        silence_logs=logging.CRITICAL,  # a dead worker is replaced, and that is all
     )
     with local as cluster, Client(cluster) as client:
         yield client
