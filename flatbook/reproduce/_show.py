@@ -234,9 +234,24 @@ def _claim_html(
     return (
         f"<details{' open' if opened else ''}><summary>{_sign(verdict)}"
         f"<span>{html.escape(claim.says)} "
-        f"<small>{html.escape(claim.where)} · {verdict}</small></span></summary>"
+        f"<small>{html.escape(claim.where)}{_against(mine)} · {verdict}</small>"
+        "</span></summary>"
         f'<div class="inside"><ul>{parts}</ul>{reasons}{note}</div></details>'
     )
+
+
+def _against(mine: Sequence[Ruling]) -> str:
+    """The paper's first number beside ours, for a line that is folded."""
+    pairs = [
+        (found.part.paper, found.number.mean)
+        for ruling in mine
+        for found in ruling.findings[:1]
+        if found.part.paper is not None and found.number is not None
+    ]
+    if not pairs:
+        return ""
+    ours = ", ".join(f"{number:.3g}" for _, number in pairs)
+    return f" · paper {pairs[0][0]:.3g}, ours {ours}"
 
 
 def _part(number: int, part: Any, mine: Sequence[Ruling]) -> str:  # noqa: ANN401
