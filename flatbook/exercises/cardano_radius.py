@@ -1,5 +1,7 @@
 """Checkers of the chapter ``cardano_radius``."""
 
+from fractions import Fraction
+
 import torch
 
 from flatbook import radius
@@ -48,3 +50,29 @@ def _root(answer: object) -> None:
         error = abs(got / radius.cubic_radius(eps, *terms) - 1)
         if not error <= 1e-10:
             wrong(f"{where}: the relative error of your root is {error:.1g}")
+
+
+@exercise("cardano_radius.two_terms")
+def _two_terms(answer: object) -> None:
+    """Your root solves c D + b D^2 = epsilon to ten digits, however small b or c is.
+
+    The answer is a function (eps, c, b) of three numbers -> the positive root; one of
+    c and b may be zero. It is put back into the equation in exact arithmetic.
+    """
+    for case, generator in cases(20):
+        wide = 40 if case > 6 else 2
+        spread = torch.rand(3, generator=generator, dtype=torch.float64) - 0.5
+        eps, c, b = (10 ** (wide * spread)).tolist()
+        c, b = (0.0 if case == 5 else c), (0.0 if case == 6 else b)
+        where = f"case {case} (eps, c, b = {eps:.1e}, {c:.1e}, {b:.1e})"
+        got = float(
+            as_tensor(call(answer, eps, c, b, where=where), where).reshape(-1)[0]
+        )
+        if not 0 < got < float("inf"):
+            wrong(f"{where}: your root is {got}, expected a positive number")
+        root = Fraction(got)
+        left = Fraction(c) * root + Fraction(b) * root**2
+        error = float(left / Fraction(eps) - 1)
+        if abs(error) > 1e-10:
+            lost = "large" if error > 0 else "small"
+            wrong(f"{where}: put back, your root makes the left side too {lost}")

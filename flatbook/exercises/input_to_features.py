@@ -1,9 +1,11 @@
 """Checkers of the chapter ``input_to_features``."""
 
+import copy
 import math
+from itertools import pairwise
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from flatbook.exercises._framework import (
     as_tensor,
@@ -100,3 +102,51 @@ def _compare(found: float, kernel: Tensor, size: int, where: str) -> None:
     if found > values[0].item():
         wrong(f"{where}: no image is stretched that much")
     wrong(f"{where}: some image is stretched more (more steps?)")
+
+
+@exercise("input_to_features.fold")
+def _fold(answer: object) -> None:
+    """Your copy computes the same, and no batch normalisation in it stretches.
+
+    The answer is a function (layers: nn.Sequential) -> nn.Sequential; layers is in
+    evaluation mode and without gradients.
+    """
+    for case, generator in cases(8):
+        layers = _normalised(case, generator)
+        before = copy.deepcopy(layers.state_dict())
+        where = f"case {case} ({'with' if case % 2 else 'without'} biases)"
+        found = call(answer, layers, where=where)
+        if not isinstance(found, nn.Module):
+            wrong(f"{where}: return a module, yours is of type {type(found).__name__}")
+        if any((before[n] != v).any() for n, v in layers.state_dict().items()):
+            wrong(f"{where}: the layers that were given have changed; fold a copy")
+        for name, bn in found.named_modules():
+            if isinstance(bn, nn.BatchNorm2d):
+                assert bn.running_var is not None
+                spread = bn.weight.square() - bn.running_var - bn.eps
+                if float(spread.abs().max()) > 1e-9 or bool((bn.weight < 0).any()):
+                    wrong(f"{where}: layer {name} still multiplies its channels")
+        x = torch.randn(2, 2, 5, 5, generator=generator, dtype=torch.float64)
+        gap = call(found, x, where=where) - layers(x)
+        still = call(found, 0 * x, where=where) - layers(0 * x)
+        if float(gap.abs().max()) > 1e-9:
+            shifts = float((gap - still).abs().max()) <= 1e-9
+            why = "only shifts are wrong" if shifts else "the output is another one"
+            wrong(f"{where}: not the same function: {why}")
+
+
+def _normalised(case: int, generator: torch.Generator) -> nn.Sequential:
+    """Convolution, batch normalisation with random statistics, and one more of both."""
+    layers = nn.Sequential()
+    widths = (2, 3, 2 + case % 2)
+    for rows, columns in pairwise(widths):
+        layers.append(nn.Conv2d(rows, columns, 3, bias=bool(case % 2)))
+        layers.append(nn.BatchNorm2d(columns))
+        if case > 4:
+            layers.append(nn.ReLU())
+    layers.double().eval().requires_grad_(False)
+    for name, value in layers.state_dict().items():
+        if value.is_floating_point():
+            drawn = torch.randn(value.shape, generator=generator, dtype=torch.float64)
+            value.copy_(drawn.square() + 0.1 if "var" in name else drawn)
+    return layers

@@ -58,3 +58,21 @@ def _flip_radius(answer: object) -> None:
             found, expected = found[finite], expected[finite]
         if len(expected):
             expect_close(found, expected, where=where, floor=1e-3)
+
+
+@exercise("intro.agree")
+def _agree(answer: object) -> None:
+    """These depend on the order of the logits and on distances in feature space only.
+
+    The answer is a collection of names out of the five of the exercise.
+    """
+    known = {"predictions", "confidence", "tr P", "kappa", "rho_flip"}
+    if isinstance(answer, str) or not isinstance(answer, list | tuple | set):
+        wrong("the answer should be a list of names")
+    strange = [name for name in answer if name not in known]
+    if strange:
+        wrong(f"{strange[0]!r} is none of {', '.join(sorted(map(repr, known)))}")
+    if set(answer) - {"predictions", "rho_flip"}:
+        wrong("not all of these agree: what do smaller logits do to the softmax?")
+    if len(set(answer)) < 2:
+        wrong("these do agree, and they are not all")

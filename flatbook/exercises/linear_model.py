@@ -3,7 +3,14 @@
 import torch
 from torch import Tensor
 
-from flatbook.exercises._framework import as_tensor, call, cases, exercise, wrong
+from flatbook.exercises._framework import (
+    as_tensor,
+    call,
+    cases,
+    exercise,
+    expect_close,
+    wrong,
+)
 
 
 @exercise("linear_model.rank_one")
@@ -88,3 +95,26 @@ def _least(change: Tensor, gap: Tensor, best: Tensor, where: str) -> None:
         wrong(f"{where}: moving the weights and moving the input differ")
     if float(change.norm()) > float(best.norm()) * (1 + 1e-8):
         wrong(f"{where}: it does it, but a smaller change does too")
+
+
+@exercise("linear_model.others")
+def _others(answer: object) -> None:
+    """Your change of the logits is that of the smallest dW, for every other sample.
+
+    The answer is a function (W (k, d), x (d,), v (d,), X (n, d)) -> (n, k).
+    """
+    for case, generator in cases():
+        k, d, n = 2 + case % 3, 2 + case % 4, 1 + case % 5
+        weight = torch.randn(k, d, generator=generator, dtype=torch.float64)
+        x, v = torch.randn(2, d, generator=generator, dtype=torch.float64)
+        other = torch.randn(n, d, generator=generator, dtype=torch.float64)
+        if case % 3 == 0:
+            other[-1] = x
+        where = f"case {case} (k = {k}, d = {d}, n = {n})"
+        found = as_tensor(call(answer, weight, x, v, other, where=where), where)
+        change = torch.linalg.lstsq(x[None], (weight @ v)[None]).solution.T  # (k, d)
+        if found.shape == (n, k) and case % 3 == 0:
+            gap = float((found[-1] - weight @ v).norm())
+            if gap > 1e-8 * (1 + float((weight @ v).norm())):
+                wrong(f"{where}: the last of the others is x, which has to move by W v")
+        expect_close(found, other @ change.T, where=where)
