@@ -46,3 +46,33 @@ def test_wrong_slope_and_root(topic, answer, message):
     assert not verdict.ok
     with pytest.raises(ValueError, match=message):
         raise ValueError(verdict.message)
+
+
+def two_terms(eps, c, b):
+    return 2 / (c / eps + np.hypot(c / eps, 2 * np.sqrt(b / eps)))
+
+
+def cancelling(eps, c, b):
+    return (np.sqrt(c * c + 4 * b * eps) - c) / (2 * b) if b else eps / c
+
+
+def test_right_two_terms():
+    assert check("cardano_radius.two_terms", two_terms).ok
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (cancelling, "case [78] .*put back"),
+        (lambda eps, c, b: eps / c if c else 1.0, "case 1 .*left side too large"),
+        (lambda eps, c, b: two_terms(eps, 2 * c, b), "case 1 .*left side too small"),
+        (lambda eps, c, b: -two_terms(eps, c, b), "expected a positive number"),
+        (lambda eps, c, b: two_terms(eps, c, b) / b, "case 1 .*too large"),
+        (lambda eps, c, b: eps / c if b == 0 else two_terms(eps, c, 2 * b), "small"),
+    ],
+)
+def test_wrong_two_terms(answer, message):
+    verdict = check("cardano_radius.two_terms", answer)
+    assert not verdict.ok
+    with pytest.raises(ValueError, match=message):
+        raise ValueError(verdict.message)

@@ -1,10 +1,14 @@
 """Checkers accept the solutions and name the typical mistakes."""
 
+import copy
 import math
+from functools import partial
+from itertools import pairwise
 
 import pytest
 import sympy as sp
 import torch
+from torch import nn
 
 from flatbook.exercises import check
 
@@ -73,4 +77,54 @@ def test_typical_mistakes(topic, answer, message):
     verdict = check(f"input_to_features.{topic}", answer)
     assert not verdict.ok
     with pytest.raises(ValueError, match=f"(?s){message}"):
+        raise ValueError(verdict.message)
+
+
+def fold(layers, *, copied=True, shift=True, bias=True):
+    layers = copy.deepcopy(layers) if copied else layers
+    for conv, bn in pairwise(layers):
+        if isinstance(bn, nn.BatchNorm2d):
+            deviation = (bn.running_var + bn.eps).sqrt()
+            factor = bn.weight / deviation
+            conv.weight *= factor[:, None, None, None]
+            if conv.bias is not None and bias:
+                conv.bias *= factor
+            if shift:
+                bn.running_mean *= factor
+            bn.weight[:] = deviation
+    return layers
+
+
+def replaced(layers):
+    """Without normalisations at all: bias and shift in the convolution."""
+    found = nn.Sequential()
+    for conv, bn in pairwise(layers):
+        if isinstance(bn, nn.BatchNorm2d):
+            found.append(torch.nn.utils.fusion.fuse_conv_bn_eval(conv, bn))
+        elif not isinstance(conv, nn.BatchNorm2d | nn.Conv2d):
+            found.append(conv)
+    return found.append(layers[-1]) if isinstance(layers[-1], nn.ReLU) else found
+
+
+@pytest.mark.parametrize("answer", [fold, replaced])
+def test_right_folding(answer):
+    assert check("input_to_features.fold", answer).ok
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (copy.deepcopy, "layer 1 still multiplies"),
+        (partial(fold, copied=False), "have changed; fold a copy"),
+        (partial(fold, shift=False), "only shifts are wrong"),
+        (partial(fold, bias=False), "case 1 .*only shifts are wrong"),
+        (lambda layers: fold(layers)[:-1], "another one|shape|size|shifts"),
+        (lambda layers: None, "of type NoneType"),
+        (lambda layers: nn.Sequential(layers[0]), "raised|another one|size"),
+    ],
+)
+def test_wrong_folding(answer, message):
+    verdict = check("input_to_features.fold", answer)
+    assert not verdict.ok
+    with pytest.raises(ValueError, match=message):
         raise ValueError(verdict.message)

@@ -57,3 +57,30 @@ def test_a_batch_change_with_a_needless_part_is_too_large():
         return batch(weight, x, v) + weight @ rest
 
     assert "smaller change" in check("linear_model.batch", answer).message
+
+
+def others(weight, x, v, more):
+    """The slow twin: the weights moved, sample by sample."""
+    moved = weight + rank_one(weight, x, v)
+    return torch.stack([moved @ row - weight @ row for row in more])
+
+
+def test_right_change_of_others():
+    assert check("linear_model.others", others).ok
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda w, x, v, m: others(w, x, v, m).T, "shape"),
+        (lambda w, x, v, m: -others(w, x, v, m), "wrong sign"),
+        (lambda w, x, v, m: others(w, x, v, m) * (x @ x), "constant factor"),
+        (lambda w, x, v, m: m @ w.T, "wrong"),
+        (lambda w, x, v, m: (m - x) @ rank_one(w, x, v).T, "wrong|move by W v"),
+    ],
+)
+def test_wrong_change_of_others(answer, message):
+    verdict = check("linear_model.others", answer)
+    assert not verdict.ok
+    with pytest.raises(ValueError, match=message):
+        raise ValueError(verdict.message)
