@@ -54,9 +54,9 @@ that raise `NotImplementedError` or say *Your answer*. The cell behind an answer
 it, says what is wrong, and gives the points. Run all cells before you hand it in."""
 CHECK = """from flatbook.exercises import check
 
-verdict = check("{name}", {answer})
-print(verdict)
-assert verdict.ok"""
+told = check("{name}", {answer})
+print(told)
+assert told.ok"""
 WORDS = "*Your answer in words and formulas:*"
 
 

@@ -10,6 +10,7 @@ import torch
 from flatbook.exercises import check, names
 from tools import contents, course, exercises, plain
 from tools.answers import answers
+from tools.answers import names as names_in
 
 NOTEBOOKS = contents.notebooks()
 KNOWN = plain.links()
@@ -63,6 +64,14 @@ def test_every_solution_passes(made, path, capsys):
     errors = run(notebook)
     assert [error for error in errors.values() if error] == []
     assert capsys.readouterr().out.count("Correct: ") == len(checks(notebook)) >= 2
+
+
+@every_notebook
+def test_a_checking_cell_can_run_twice(made, path):
+    for cell in made[path]["student"]["cells"]:
+        if cell["id"] in checks(made[path]["student"]):
+            (given,) = re.findall(r"check\(\"[\w.]+\", (\w+)\)", cell["source"])
+            assert given not in names_in(ast.parse(cell["source"]))[0]
 
 
 @every_notebook
