@@ -3,9 +3,10 @@
     python -m tools.vendor            fill book/_static/vendor with npm
     python -m tools.vendor --record   write the checksums of what npm gives now
 
-Versions, checksums and files are in ``tools/vendor.json``. A package with another
-checksum is refused. Where npm is absent or cannot reach its registry the pages load
-the same files from a public CDN instead, and one line says so.
+Versions, checksums and files are in ``tools/vendor.json``; `tools.browser` has two
+more such lists. A package with another checksum is refused. Where npm is absent or
+cannot reach its registry the pages load the same files from a public CDN instead,
+and one line says so.
 """
 
 import base64
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -85,38 +87,52 @@ def fetch(spec: str, folder: Path) -> Path:
     return folder / done.stdout.split()[-1]
 
 
-def fill(wanted: dict, target: Path) -> None:
-    """Fetch, verify and unpack all packages; the folder appears only when complete."""
+def fill(
+    wanted: Path, target: Path, finish: Callable[[Path], object] = lambda _: None
+) -> None:
+    """Fetch, verify and unpack the packages of a list.
+
+    Args:
+        wanted: the list.
+        target: the folder, which appears only when everything is in it.
+        finish: what else is to be done in the folder before it appears.
+
+    Raises:
+        ChecksumError: a package is not the reviewed one.
+        OSError, subprocess.SubprocessError: npm is absent or does not deliver.
+    """
     with tempfile.TemporaryDirectory() as tmp:
         fresh = Path(tmp, "vendor")
-        for spec, entry in wanted.items():
+        for spec, entry in json.loads(wanted.read_text()).items():
             tarball = fetch(spec, Path(tmp))
             verify(spec, tarball, entry["integrity"])
             unpack(tarball, entry["files"], fresh)
-        stamp(fresh).write_text(WANTED.read_text())
+        finish(fresh)
+        stamp(fresh).write_text(wanted.read_text())
         shutil.rmtree(target, ignore_errors=True)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.move(fresh, target)
 
 
-def record() -> None:
-    """Write the checksums of the packages that npm gives now."""
-    wanted = json.loads(WANTED.read_text())
+def record(path: Path) -> None:
+    """Write the checksums of the packages that npm gives now into a list."""
+    wanted = json.loads(path.read_text())
     with tempfile.TemporaryDirectory() as tmp:
         for spec, entry in wanted.items():
             entry["integrity"] = integrity(fetch(spec, Path(tmp)))
-    WANTED.write_text(json.dumps(wanted, indent=1) + "\n")
+    path.write_text(json.dumps(wanted, indent=1) + "\n")
 
 
 def main(argv: list[str]) -> int:
     """Fill the folder where npm can; a wrong checksum is the only failure."""
     if "--record" in argv:
-        record()
+        for path in WANTED.parent.glob("vendor*.json"):
+            record(path)
     if complete(TARGET, WANTED):
         print("MathJax and the widget runtime are in place")
         return 0
     try:
-        fill(json.loads(WANTED.read_text()), TARGET)
+        fill(WANTED, TARGET)
     except ChecksumError as error:
         print(error)
         return 1
