@@ -40,7 +40,7 @@ def test_no_error_is_printed(chapter_pages):
     for name, page in chapter_pages.items():
         assert not bad & set(page.classes), name
         assert "Traceback (most recent call last)" not in page.raw, name
-        assert not re.search(r"<Figure size|object at 0x", page.text), name
+        assert not re.search(r"<Figure size|\bat 0x[0-9a-f]", page.text), name
 
 
 def test_every_notebook_shows_the_validated_run(chapter_pages):
