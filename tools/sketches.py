@@ -101,18 +101,18 @@ def scales(margin: float = math.log(3)) -> Sketch:
     return Sketch(lines, ends, (0, 1.12), words)
 
 
-def radius(margin: float = math.log(3)) -> Sketch:
-    """Two classes, probability 3/4: exact rise, two bounds, and the flip."""
-    ends = (0.0, 4.0)
+def radius(margin: float = math.log(20)) -> Sketch:
+    """Two classes at odds of twenty to one: exact rise, two bounds, and the flip."""
+    ends = (0.0, 4.5)
+    level = rise(margin, margin)
     lines = {
         "exact rise of the loss": curve(lambda r: rise(margin, r), ends),
         "cubic bound": curve(lambda r: bounds(margin, r)["cubic"], ends),
         "quadratic bound": curve(lambda r: bounds(margin, r)["quadratic"], ends),
+        "largest tolerance that rules out a flip": [(0, level), (ends[1], level)],
     }
-    level = rise(margin, margin)
-    words = [(margin + 0.06, 2.7, "flip"), (2.6, level + 0.08, "log 2 − ℓ")]
-    lines["largest tolerance that rules out a flip"] = [(0, level), (4, level)]
-    return Sketch(lines, ends, (0, 3), words, [margin])
+    words = [(margin + 0.06, 0.08, "flip"), (0.05, level + 0.06, "log 2 − ℓ")]
+    return Sketch(lines, ends, (0, 1.6), [*words, (3.35, 0.08, "distance ρ")], [margin])
 
 
 def valley() -> Sketch:

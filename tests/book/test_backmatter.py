@@ -73,8 +73,7 @@ def test_a_handout_repeats_the_statements_of_its_part(name, chapter_pages):
     assert len(labels) >= 2
     assert page.classes.count("statement") == len(labels)
     for label in labels:
-        title = re.sub(r"\$.*?\$", "", known[label].title)
-        assert title in page.text
+        assert known[label].title in page.text.replace("\u2019", "'")
         formulas = re.findall(r"\$\$(.*?)\$\$", known[label].body, re.S)
         words = re.sub(r"\s+", "", entities.unescape(page.raw))
         for formula in formulas:

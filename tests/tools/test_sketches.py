@@ -43,7 +43,7 @@ def test_scales():
 def test_radius():
     sketch = sketches.radius()
     weight = torch.tensor([[1.0], [0.0]]).double()
-    logits, label = two([math.log(3)]), torch.tensor([0])
+    logits, label = two([math.log(20)]), torch.tensor([0])
     rho, exact = columns(sketch, "exact rise of the loss")
     for name, line in (("cubic", "cubic bound"), ("quadratic", "quadratic bound")):
         wanted = [
@@ -57,7 +57,7 @@ def test_radius():
     level = sketch.lines["largest tolerance that rules out a flip"][0][1]
     loss = softmax.cross_entropy(logits, label).item()
     assert level == pytest.approx(math.log(2) - loss)
-    assert level == pytest.approx(sketches.rise(math.log(3), flip))
+    assert level == pytest.approx(sketches.rise(math.log(20), flip))
 
 
 def test_valley():
