@@ -50,8 +50,9 @@ _MARGIN = (
     "of the correlation is left."
 )
 _ROUNDED = (
-    "The surviving images never moved: their gradients are exactly zero in float32. A "
-    "loss that knows no scale, or more digits, finds the examples again."
+    "The surviving images never moved: their gradients are exactly zero. A loss that "
+    "knows no scale finds the examples again; more digits only move the scale at which "
+    "this happens."
 )
 _LESS_SURE = "These networks are less sure of their images, so fewer leave the ridge."
 _BOTH = (False, True)

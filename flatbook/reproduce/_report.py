@@ -235,11 +235,13 @@ def _arrays(path: Path, card: results.Card) -> dict[str, np.ndarray]:
     return results.unpack(beside, card.arrays)
 
 
-def _place(filed: Filed) -> tuple[int, int, str]:
-    """Order of the grid, the paper's size last."""
+def _place(filed: Filed) -> tuple[int, int, bool, bool, str]:
+    """Order of the grid; then the closer to the paper, the later."""
+    mine = filed.evidence
     places = [i for i, entry in enumerate(GRID) if filed.belongs_to(entry)]
-    profile = profiles.NAMES.index(filed.evidence.card.profile)
-    return (min(places, default=len(GRID)), profile, filed.stem)
+    profile = profiles.NAMES.index(mine.card.profile)
+    natural, same = not mine.is_digits, mine.model == mine.role
+    return min(places, default=len(GRID)), profile, natural, same, filed.stem
 
 
 def _rulings(everything: Sequence[Evidence]) -> list[Ruling]:

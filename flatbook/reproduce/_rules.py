@@ -120,6 +120,11 @@ class Evidence:
         return "cifar10" if data in STAND_INS else data
 
     @property
+    def is_digits(self) -> bool:
+        """Whether the images are the embedded digits."""
+        return bool(self._subject["data"] == "digits")
+
+    @property
     def role(self) -> str:
         """The network of the paper whose place this one takes."""
         return self.model if self.model in _PAPERS else "resnet18"

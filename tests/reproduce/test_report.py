@@ -205,6 +205,19 @@ def test_pictures_come_from_the_largest_card_with_arrays(real, tmp_path):
     assert "fig13 is not drawn" in report(tmp_path).picture("fig13").text
 
 
+def test_cards_closer_to_the_paper_come_later(tmp_path):
+    numbers = {"best accuracy": 0.9}
+    for model, data in (("resnet18", "folder"), ("mlp", "digits")):
+        file(tmp_path, "detection", numbers, model=model, data=data, label="a")
+    file(tmp_path, "detection", numbers, label="z")
+    stems = [filed.stem for filed in report(tmp_path).cards]
+    assert stems == [
+        "detection-mlp-a-cpu",
+        "detection-resnet18-z-cpu",
+        "detection-resnet18-a-cpu",
+    ]
+
+
 def test_unknown_names():
     found = report()
     with pytest.raises(ValueError, match="figure must be one of fig2, .* got 'fig15'"):
