@@ -87,3 +87,18 @@ def test_a_missing_hint_is_seen():
     (exercise,) = exercises.read(cells)
     assert (exercise.hint, exercise.answer) == ("", "Obvious.")
     assert exercise.inside
+
+
+def test_something_between_is_seen():
+    hint = ":::{dropdown} Hint\nTry.\n:::"
+    end = ":::{solution} ex-a\n:class: dropdown\n\nObvious.\n:::"
+    texts = (BROKEN[0], hint, "By the way.", end)
+    cells = [{"cell_type": "markdown", "source": text} for text in texts]
+    assert not exercises.read(cells)[0].inside
+    assert exercises.read([*cells[:2], cells[3]])[0].inside
+
+
+def test_a_solution_without_an_exercise_is_told():
+    end = ":::{solution} ex-b\n:class: dropdown\n\nObvious.\n:::"
+    with pytest.raises(ValueError, match="without an exercise: ex-b"):
+        exercises.read([{"cell_type": "markdown", "source": end}])
