@@ -52,12 +52,12 @@ _GROUPS = {
     "": "Outside the grid",
 }
 _STYLE = """<style>
-.fb-report { --yes: var(--fb-c2, #009e73); --part: var(--fb-c4, #b87a00);
-  --no: var(--fb-c1, #d55e00); --open: var(--fb-muted, #7a828d);
+.fb-report { --yes: #00694f; --part: #835300; --no: #a63f00; --open: #5c6470;
   --line: rgba(128, 128, 128, 0.32); font-size: 0.88rem; line-height: 1.42;
   margin: 0.4rem 0 1.2rem; overflow-wrap: anywhere; text-align: left; }
-.fb-report small, .fb-report .soft { color: var(--fb-muted, #6d7580);
-  font-size: 0.8rem; }
+html[data-theme="dark"] .fb-report, [data-jp-theme-light="false"] .fb-report {
+  --yes: #3ecba0; --part: #ffc24b; --no: #ff8f4a; --open: #a2abb8; }
+.fb-report small, .fb-report .soft { color: var(--open); font-size: 0.8rem; }
 .fb-report .yes { color: var(--yes); } .fb-report .part { color: var(--part); }
 .fb-report .no { color: var(--no); } .fb-report .open { color: var(--open); }
 .fb-report :is(.yes, .part, .no, .open) { font-weight: 650; }
@@ -91,7 +91,7 @@ _STYLE = """<style>
   gap: 0.1rem 0.8rem; margin: 0; }
 .fb-report :is(dt, dd) { font-size: 0.82rem; font-weight: 400; margin: 0;
   min-width: 0; }
-.fb-report dt { color: var(--fb-muted, #6d7580); }
+.fb-report dt { color: var(--open); }
 .fb-report code { background: none; border: 0; color: inherit; font-size: 0.78rem;
   padding: 0; white-space: normal; }
 @media (max-width: 600px) { .fb-report .mark { padding-inline: 0; width: 2.15rem; }
@@ -410,7 +410,8 @@ def _sign(verdict: str, where: str = "") -> str:
     return _mark(_CLASSES[verdict], SIGNS[verdict], told)
 
 
-def _mark(kind: str, sign: str, told: str) -> str:
+def _mark(kind: str, sign: str, text: str) -> str:
     """A sign that is also told in words, to a pointer and to a screen reader."""
-    words = html.escape(told, quote=True)
-    return f'<span class="{kind}" title="{words}" aria-label="{words}">{sign}</span>'
+    words = html.escape(text, quote=True)
+    told = f'role="img" title="{words}" aria-label="{words}"'
+    return f'<span class="{kind}" {told}>{sign}</span>'
