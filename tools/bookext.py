@@ -7,10 +7,14 @@
 * Addresses of the repository in buttons and in the pages' metadata.
 * MathJax and the widget runtime come from ``book/_static/vendor`` where
   `tools.vendor` has filled it, else from their usual CDN.
+* What pages need for readers with screen readers, where the theme and its extensions
+  fall short: names of buttons (``book/_templates``), roles and header cells.
+* Searching from disk asks for no summaries: a browser does not let scripts read them.
 * sphinx-thebe 0.3.1 registers its settings twice, a script error on every page: one
   copy is dropped.
 """
 
+import re
 import shutil
 from pathlib import Path
 from typing import ClassVar
@@ -31,6 +35,12 @@ RUNTIME = (
     "Runs in {seconds} on the processor that built this page (one thread); "
     "T4 and larger GPUs: not yet measured."
 )
+MISLEADING = {
+    '(<summary) aria-label="Toggle hidden content"': r"\1",
+    '<div role="list" (class="citation-list")': r"<div \1",
+    r'(<div class="citation" id="[^"]*") role="doc-biblioentry"': r"\1",
+    r'<th( class="head")?>\s*(<p>\s*</p>)?\s*</th>': r"<td\1></td>",
+}
 
 
 def cache_folder(root: Path) -> Path:
@@ -78,6 +88,11 @@ def use_vendored(app: Sphinx, config: Config) -> None:
             "widgets-shim.js": {},
             "vendor/widgets/embed-amd.js": {"data-jupyter-widgets-cdn": CDN},
         }
+
+
+def use_templates(app: Sphinx, config: Config) -> None:
+    """Put the book's own templates before those of the theme."""
+    config.templates_path = ["book/_templates", *config.templates_path]
 
 
 def use_address(app: Sphinx, config: Config) -> None:
@@ -146,6 +161,16 @@ def add_feet(app: Sphinx, doctree: nodes.document) -> None:
             block.append(nodes.raw("", foot, format="html"))
 
 
+def accessible(body: str) -> str:
+    """The body of a page without what misleads a screen reader.
+
+    A label that hides the words on a summary, lists that are none, empty headers.
+    """
+    for wrong, right in MISLEADING.items():
+        body = re.sub(wrong, right, body)
+    return body
+
+
 def page_context(
     app: Sphinx, pagename: str, _template: str, context: dict, _doctree: object
 ) -> None:
@@ -162,11 +187,15 @@ def page_context(
             kept.append(script)
         seen.add(body)
     context["script_files"] = kept
+    if "body" in context:
+        context["body"] = accessible(context["body"])
+    if pagename == "search":
+        app.add_js_file("search-from-disk.js")
 
 
 def setup(app: Sphinx) -> dict:
     """Register everything."""
-    for handler in (fill_cache, use_vendored, use_address):
+    for handler in (fill_cache, use_vendored, use_templates, use_address):
         app.connect("config-inited", handler, priority=100)
     app.add_directive("glance", Glance)
     app.connect("doctree-read", add_feet)
