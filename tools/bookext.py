@@ -39,6 +39,8 @@ MISLEADING = {
     '(<summary) aria-label="Toggle hidden content"': r"\1",
     '<div role="list" (class="citation-list")': r"<div \1",
     r'(<div class="citation" id="[^"]*") role="doc-biblioentry"': r"\1",
+    '<div (class="result-card")>': r'<div \1 role="region" aria-label="Results" '
+    'tabindex="0">',
     r'<th( class="head")?>\s*(<p>\s*</p>)?\s*</th>': r"<td\1></td>",
 }
 
@@ -164,7 +166,8 @@ def add_feet(app: Sphinx, doctree: nodes.document) -> None:
 def accessible(body: str) -> str:
     """The body of a page without what misleads a screen reader.
 
-    A label that hides the words on a summary, lists that are none, empty headers.
+    A label that hides the words on a summary, lists that are none, empty headers,
+    wide tables that the keyboard cannot push aside.
     """
     for wrong, right in MISLEADING.items():
         body = re.sub(wrong, right, body)
@@ -180,6 +183,8 @@ def page_context(
         key = result.stem.rpartition("-")[2]
         tag = f'\n<meta name="flatbook-execution" content="{key}">'
         context["metatags"] = context.get("metatags", "") + tag
+    if pagename == "search":
+        app.add_js_file("search-from-disk.js")
     seen, kept = set(), []
     for script in context.get("script_files", []):
         body = getattr(script, "attributes", {}).get("body")
@@ -189,8 +194,6 @@ def page_context(
     context["script_files"] = kept
     if "body" in context:
         context["body"] = accessible(context["body"])
-    if pagename == "search":
-        app.add_js_file("search-from-disk.js")
 
 
 def setup(app: Sphinx) -> dict:

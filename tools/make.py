@@ -57,7 +57,7 @@ UNITS = Step(
         (
             *("-m", "pytest", "-q", "-n", "2", "--dist", "loadfile"),
             "--doctest-modules",
-            *("--ignore=tests/book", "flatbook", "tests"),
+            *("--ignore=tests/book", "--ignore=tests/browser", "flatbook", "tests"),
         ),
     ),
 )
@@ -75,6 +75,17 @@ CONTENTS = Step(
     "checks of the book",
     "notebooks, theorems, links, pictures, offline reading",
     (("-m", "pytest", "-q", "tests/book"),),
+)
+BROWSER = Step(
+    "browser",
+    "every page in a real browser: scripts, sliders, accessibility, layout",
+    (
+        ("-m", "tools.browser"),
+        (
+            *("-m", "pytest", "-q", "-rs", "-n", "2", "--dist", "loadgroup"),
+            "tests/browser",
+        ),
+    ),
 )
 FIX = Step(
     "normal form",
@@ -112,7 +123,7 @@ CHECK_ADDRESS = Step(
 )
 TARGETS = {
     "book": (SETUP, OFFLINE, CHAPTERS, PAGES),
-    "test": (SETUP, OFFLINE, STYLE, TYPES, UNITS, CHAPTERS, PAGES, CONTENTS),
+    "test": (SETUP, OFFLINE, STYLE, TYPES, UNITS, CHAPTERS, PAGES, CONTENTS, BROWSER),
     "fix": (SETUP, FIX),
     "accept": (SETUP, ACCEPT),
     "colab": (SETUP, COLAB),

@@ -1,0 +1,55 @@
+"""The built site as a reader has it: its pages, sizes of screens, what goes wrong."""
+
+from dataclasses import dataclass, field
+
+from tools import contents
+
+HTML = contents.ROOT / "_build" / "html"
+DESKTOP = {"width": 1300, "height": 900}
+PHONE = {"width": 390, "height": 844}
+OWN = ("file:", "data:", "blob:", "about:")
+MODE = "document.documentElement.dataset.theme"
+
+
+def names():
+    """Every page of the site but the one that only leads to the first chapter."""
+    found = HTML.rglob("*.html")
+    pages = (p.relative_to(HTML) for p in found if "_static" not in p.parts)
+    return sorted(p.with_suffix("").as_posix() for p in pages if p.stem != "index")
+
+
+@dataclass
+class Seen:
+    """An open page, when it was ready, what went wrong, what it asked of others."""
+
+    name: str
+    page: object
+    ready: float = 0.0
+    errors: list = field(default_factory=list)
+    outside: list = field(default_factory=list)
+
+    def listen(self):
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("console", self._said)
+        self.page.on("requestfailed", lambda r: self.errors.append(f"failed: {r.url}"))
+        self.page.on("request", self._asked)
+
+    def look(self, scheme=None, size=None):
+        """See the page in another scheme, or on another screen."""
+        if size:
+            self.page.set_viewport_size(size)
+        if scheme:
+            self.page.emulate_media(color_scheme=scheme)
+            self.page.wait_for_function(f"() => {MODE} === '{scheme}'")
+
+    def _said(self, message):
+        if message.type == "error":
+            self.errors.append(message.text)
+
+    def _asked(self, request):
+        if not request.url.startswith(OWN):
+            self.outside.append(request.url)
+
+    def is_silent(self):
+        """Whether nothing went wrong and nothing was asked of another machine."""
+        return self.errors == [] == self.outside

@@ -1,0 +1,114 @@
+"""Every page in a browser: silent, whole, readable, and alone with its files."""
+
+import pytest
+
+from tests.browser.site import DESKTOP, HTML, MODE, PHONE
+from tools import browser
+
+PATIENCE = 60  # seconds: on an idle machine a page takes well under one
+PARSED = "performance.getEntriesByType('navigation')[0].domInteractive / 1000"
+STYLED = ("color-contrast", "link-in-text-block", "scrollable-region-focusable")
+AXE = """options => axe.run(document, {...options, resultTypes: ["violations"]})
+  .then(found => found.violations
+    .filter(({impact}) => ["serious", "critical"].includes(impact))
+    .map(({id, help, nodes}) => `${id}: ${help}: ` + nodes.slice(0, 3)
+      .map(({html}) => html.slice(0, 200)).join(" | ")))"""
+WIDE = """() => {
+  const width = document.documentElement.clientWidth;
+  if (document.scrollingElement.scrollWidth <= width) return [];
+  return [...document.querySelectorAll("body *")]
+    .filter(node => node.getBoundingClientRect().right > width + 1)
+    .map(node => `${node.tagName}.${node.className}`).slice(-5);
+}"""
+PICTURES = """() => [...document.querySelectorAll(
+  "article img, article svg[role=img], article canvas")].map(node => ({
+    alt: (node.alt || node.getAttribute("aria-label") || "").trim(),
+    whole: node.tagName !== "IMG" || (node.complete && node.naturalWidth > 0),
+    what: node.outerHTML.slice(0, 120)}))"""
+MATHEMATICS = """() => ({
+  asked: document.querySelectorAll("article .math").length,
+  set: document.querySelectorAll("article .math mjx-container").length,
+  wrong: [...document.querySelectorAll("mjx-merror, [data-mjx-error]")]
+    .map(node => node.outerHTML.slice(0, 200)),
+  fonts: [...document.fonts].filter(font => font.status === "error")
+    .map(font => font.family),
+})"""
+
+
+def test_pages_are_usable_soon(seen, record_property):
+    """Sliders are started by the parser; equations are set when all has arrived."""
+    parsed = seen.page.evaluate(PARSED)
+    record_property("usable", (parsed, seen.ready))
+    assert 0 < parsed <= seen.ready < PATIENCE
+
+
+def test_mathematics_is_set(seen):
+    found = seen.page.evaluate(MATHEMATICS)
+    assert found["wrong"] == []
+    assert found["fonts"] == []
+    assert found["set"] >= found["asked"]
+
+
+def test_pictures_are_whole_and_described(seen):
+    for picture in seen.page.evaluate(PICTURES):
+        assert picture["whole"], picture["what"]
+        assert picture["alt"], picture["what"]
+
+
+def barriers(seen, **options):
+    """Serious and critical findings of axe-core."""
+    if not seen.page.evaluate("'axe' in window"):
+        seen.page.evaluate(browser.axe().read_text(encoding="utf8"))
+    return seen.page.evaluate(AXE, {"preload": False, **options})
+
+
+def test_no_barrier(seen):
+    seen.look(scheme="light", size=DESKTOP)
+    assert barriers(seen) == []
+
+
+def test_no_barrier_in_the_dark_on_a_phone(seen):
+    """The rules that colours and the size of the screen decide."""
+    seen.look(scheme="dark", size=PHONE)
+    assert barriers(seen, runOnly=STYLED) == []
+
+
+@pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
+def test_nothing_is_wider_than_the_screen(seen, size):
+    seen.look(size=size)
+    assert seen.page.evaluate(WIDE) == []
+
+
+def test_last_no_error_and_no_request(seen):
+    """After all the others: of the page and of all that was done on it."""
+    assert seen.errors == []
+    assert seen.outside == []
+
+
+def test_the_first_page_leads_to_the_book(reading):
+    seen = reading("index")
+    seen.page.wait_for_url("**/intro.html")
+    assert seen.is_silent(), seen
+
+
+def test_the_mode_can_be_switched(reading):
+    seen = reading("book/intro")
+    button = seen.page.locator(".theme-switch-button:visible").first
+    modes = set()
+    for _ in range(3):
+        button.focus()
+        seen.page.keyboard.press("Enter")
+        modes.add(seen.page.evaluate(MODE))
+    assert modes == {"light", "dark"}
+    assert not seen.errors
+
+
+def test_search_finds_pages_without_a_network(reading):
+    seen = reading("search", query="?q=curvature")
+    found = seen.page.locator("#search-results li a")
+    found.first.wait_for()
+    seen.page.locator("#search-results .search-summary").wait_for()
+    links = [link.get_attribute("href").split("?")[0] for link in found.all()]
+    assert len(links) > 5
+    assert all((HTML / link.split("#")[0]).is_file() for link in links)
+    assert seen.is_silent(), seen
