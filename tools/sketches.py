@@ -112,7 +112,9 @@ def radius(margin: float = math.log(20)) -> Sketch:
         "largest tolerance that rules out a flip": [(0, level), (ends[1], level)],
     }
     words = [(margin + 0.06, 0.08, "flip"), (0.05, level + 0.06, "log 2 − ℓ")]
-    return Sketch(lines, ends, (0, 1.6), [*words, (3.35, 0.08, "distance ρ")], [margin])
+    return Sketch(
+        lines, ends, (0, 1.6), [*words, (3.6, 0.08, "distance ρ →")], [margin]
+    )
 
 
 def valley() -> Sketch:
