@@ -16,6 +16,7 @@
 
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
@@ -43,6 +44,7 @@ MISLEADING = {
     'tabindex="0">',
     r'<th( class="head")?>\s*(<p>\s*</p>)?\s*</th>': r"<td\1></td>",
 }
+FOLD = re.compile(r"(<a [^>]*>([^<]*)</a><details[^>]*>)<summary>")
 
 
 def cache_folder(root: Path) -> Path:
@@ -174,6 +176,18 @@ def accessible(body: str) -> str:
     return body
 
 
+def named_folds(toctree: Callable[..., object]) -> Callable[..., object]:
+    """The theme's table of contents, whose folds say what they open."""
+
+    def listed(kind: str, *args: object, **options: object) -> object:
+        found = toctree(kind, *args, **options)
+        if kind == "raw":
+            return found
+        return FOLD.sub(r'\1<summary aria-label="Pages of: \2">', str(found))
+
+    return listed
+
+
 def page_context(
     app: Sphinx, pagename: str, _template: str, context: dict, _doctree: object
 ) -> None:
@@ -192,6 +206,8 @@ def page_context(
             kept.append(script)
         seen.add(body)
     context["script_files"] = kept
+    if "generate_toctree_html" in context:
+        context["generate_toctree_html"] = named_folds(context["generate_toctree_html"])
     if "body" in context:
         context["body"] = accessible(context["body"])
 

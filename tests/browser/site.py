@@ -8,6 +8,7 @@ HTML = contents.ROOT / "_build" / "html"
 DESKTOP = {"width": 1300, "height": 900}
 PHONE = {"width": 390, "height": 844}
 OWN = ("file:", "data:", "blob:", "about:")
+SETTLED = 400  # milliseconds; the theme waits 300 before it looks at a new size
 MODE = "document.documentElement.dataset.theme"
 
 
@@ -38,6 +39,7 @@ class Seen:
         """See the page in another scheme, or on another screen."""
         if size:
             self.page.set_viewport_size(size)
+            self.page.wait_for_timeout(SETTLED)
         if scheme:
             self.page.emulate_media(color_scheme=scheme)
             self.page.wait_for_function(f"() => {MODE} === '{scheme}'")
