@@ -202,7 +202,7 @@ def _print_plan(
     """A table of what is left to do, with minutes and memory."""
     seen: set[str] = set()
     total = done = 0.0
-    rows = [("figures", "run", "pieces", "minutes", "MB")]
+    rows = [("figures", "run", "pieces", "minutes", "GB")]
     for job in jobs:
         subject = job.plan.subject
         dataset = sets[subject.data, subject.limit]
@@ -218,8 +218,9 @@ def _print_plan(
         minutes = sum(need.flops for need in left) / rate / 60
         memory = max((need.memory_mb for need in needs), default=0.0)
         total, done = total + minutes, done + len(needs) - len(left)
-        pieces = f"{len(left)} of {len(needs)}"
-        row = (_figures(job), _title(job), pieces, f"{minutes:.1f}", f"{memory:.0f}")
+        pieces = f"{len(left)}/{len(needs)}"
+        size = f"{memory / 1024:.1f}" if memory >= 100 else "< 0.1"
+        row = (_figures(job), _title(job), pieces, f"{minutes:.1f}", size)
         rows.append(row)
     print(_table(rows))
     print(f"\nabout {total:.0f} minutes on one device; {done:.0f} pieces are done")
