@@ -37,7 +37,7 @@ class Seen:
 
     def look(self, scheme=None, size=None):
         """See the page in another scheme, or on another screen."""
-        if size:
+        if size and size != self.page.viewport_size:
             self.page.set_viewport_size(size)
             self.page.wait_for_timeout(SETTLED)
         if scheme:

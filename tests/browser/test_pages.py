@@ -25,10 +25,12 @@ PICTURES = """() => [...document.querySelectorAll(
     alt: (node.alt || node.getAttribute("aria-label") || "").trim(),
     whole: node.tagName !== "IMG" || (node.complete && node.naturalWidth > 0),
     what: node.outerHTML.slice(0, 120)}))"""
+# MathJax shows an unknown command in red; other errors have an element of their own
 MATHEMATICS = """() => ({
   asked: document.querySelectorAll("article .math").length,
   set: document.querySelectorAll("article .math mjx-container").length,
-  wrong: [...document.querySelectorAll("mjx-merror, [data-mjx-error]")]
+  wrong: [...document.querySelectorAll(
+    "mjx-merror, [data-mjx-error], mjx-math [style*='color: red']")]
     .map(node => node.outerHTML.slice(0, 200)),
   fonts: [...document.fonts].filter(font => font.status === "error")
     .map(font => font.family),
