@@ -1,4 +1,3 @@
-import _thread
 import contextlib
 import dataclasses
 import hashlib
@@ -6,6 +5,7 @@ import http.server
 import io
 import os
 import pickle
+import signal
 import sys
 import tarfile
 import threading
@@ -353,18 +353,26 @@ def test_download_is_kept_and_nothing_else_is_written(
     assert all(root in (p, *p.parents) or p in root.parents for p in paths)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="signals have no thread there")
 def test_interrupted_download_leaves_nothing(tmp_path, publish):
-    raw, seen = packed(content("cifar10")[0]), []
+    raw, seen, over = packed(content("cifar10")[0]), [], threading.Event()
 
     def answer(handler):
         send(handler, raw[: len(raw) // 2], len(raw))
         seen.extend(path.name for path in tmp_path.iterdir())
-        _thread.interrupt_main()
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        over.wait(60)  # the connection stays open: nothing else ends the download
 
-    with serve(answer) as site:
-        archive = publish("cifar10", raw, site=site)
-        with pytest.raises(KeyboardInterrupt):
-            data.load("cifar10", root=tmp_path, download=True)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with serve(answer) as site:
+            archive = publish("cifar10", raw, site=site)
+            with pytest.raises(KeyboardInterrupt):
+                data.load("cifar10", root=tmp_path, download=True)
+            over.set()
+    finally:
+        over.set()
+        signal.signal(signal.SIGINT, before)
     assert seen  # half of it lay there, under another name
     assert archive.file not in seen
     assert list(tmp_path.iterdir()) == []

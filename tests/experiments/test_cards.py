@@ -162,4 +162,6 @@ def test_a_card_under_another_name(filed, demo):
 def test_the_cards_of_the_book_are_fresh(name):
     for card in _cards.cards(name):
         assert card.commit != "unknown"
-        assert card.command.startswith("python -m flatbook.experiments")
+        assert card.command.startswith(
+            ("python -m flatbook.experiments", "python -m flatbook.reproduce")
+        )
