@@ -58,7 +58,7 @@ def reading(chromium):
     """Open a page as one reader: ``reading(name, javascript=..., size=...)``."""
     contexts = []
 
-    def read(name, query="", size=DESKTOP, javascript=True):
+    def read(name, query="", size=DESKTOP, javascript=True, arrives="**/*"):
         context = chromium.new_context(
             viewport=size,
             offline=True,
@@ -72,6 +72,7 @@ def reading(chromium):
         path = HTML / f"{name}.html"
         assert path.is_file(), f"{path} is not built: run make book"
         seen.page.goto(path.as_uri() + query)
+        seen.page.wait_for_url(arrives)
         if javascript:
             seen.page.evaluate(SET)
             seen.ready = seen.page.evaluate("performance.now() / 1000")

@@ -88,8 +88,7 @@ def test_last_no_error_and_no_request(seen):
 
 
 def test_the_first_page_leads_to_the_book(reading):
-    seen = reading("index")
-    seen.page.wait_for_url("**/intro.html")
+    seen = reading("index", arrives="**/intro.html")
     assert seen.is_silent(), seen
 
 
