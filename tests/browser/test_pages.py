@@ -1,6 +1,9 @@
 """Every page in a browser: silent, whole, readable, and alone with its files."""
 
+from contextlib import suppress
+
 import pytest
+from playwright.sync_api import TimeoutError as Slow
 
 from tests.browser.site import DESKTOP, HTML, MODE, PHONE
 from tools import browser
@@ -78,6 +81,8 @@ def test_no_barrier_in_the_dark_on_a_phone(seen):
 @pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
 def test_nothing_is_wider_than_the_screen(seen, size):
     seen.look(size=size)
+    with suppress(Slow):  # a menu may still be moving out
+        seen.page.wait_for_function(f"({WIDE})().length === 0", timeout=10_000)
     assert seen.page.evaluate(WIDE) == []
 
 
