@@ -79,13 +79,7 @@ CONTENTS = Step(
 BROWSER = Step(
     "browser",
     "every page in a real browser: scripts, sliders, accessibility, layout",
-    (
-        ("-m", "tools.browser"),
-        (
-            *("-m", "pytest", "-q", "-rs", "-n", "2", "--dist", "loadgroup"),
-            "tests/browser",
-        ),
-    ),
+    (("-m", "tools.browser", "test"),),
 )
 FIX = Step(
     "normal form",

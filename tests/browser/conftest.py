@@ -1,7 +1,7 @@
 """One real browser for all tests; every page is opened once, with the network off.
 
-Tests that take ``seen`` run for each page of the site. With xdist all tests of a page
-run in one worker. Without a browser one test is left, which says so.
+Tests that take ``seen`` or ``phone`` run for each page of the site. With xdist all
+tests of a page run in one worker.
 """
 
 from statistics import median
@@ -9,21 +9,10 @@ from statistics import median
 import pytest
 from playwright.sync_api import sync_playwright
 
-from tests.browser.site import DESKTOP, HTML, Seen, names
-from tools import browser, contents
+from tests.browser.site import DESKTOP, HTML, MODE, PHONE, Seen, names
+from tools import browser
 
-ALWAYS = "test_there_is_a_browser"
 SET = "window.MathJax?.startup?.promise?.then(() => null)"
-
-
-def pytest_collection_modifyitems(config, items):
-    mine = [
-        item for item in items if item.path.parent == contents.ROOT / "tests/browser"
-    ]
-    if not browser.complete():
-        away = [item for item in mine if item.name != ALWAYS]
-        items[:] = [item for item in items if item not in away]
-        config.hook.pytest_deselected(items=away)
 
 
 def pytest_terminal_summary(terminalreporter):
@@ -43,6 +32,7 @@ def pytest_terminal_summary(terminalreporter):
 @pytest.fixture(scope="session")
 def chromium():
     program = browser.find()
+    assert program, f"python -m tools.browser: {browser.MISSING}"
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(
             executable_path=program,
@@ -55,25 +45,26 @@ def chromium():
 
 @pytest.fixture(scope="session")
 def reading(chromium):
-    """Open a page as one reader: ``reading(name, javascript=..., size=...)``."""
+    """Open a page as one reader does, whose screen and scheme stay as they are."""
     contexts = []
 
-    def read(name, query="", size=DESKTOP, javascript=True, arrives="**/*"):
+    def read(name, size=DESKTOP, scheme="light", *, javascript=True, **place):
         context = chromium.new_context(
             viewport=size,
             offline=True,
             java_script_enabled=javascript,
             reduced_motion="reduce",
-            color_scheme="light",
+            color_scheme=scheme,
         )
         contexts.append(context)
         seen = Seen(name, context.new_page())
         seen.listen()
         path = HTML / f"{name}.html"
         assert path.is_file(), f"{path} is not built: run make book"
-        seen.page.goto(path.as_uri() + query)
-        seen.page.wait_for_url(arrives)
+        seen.page.goto(path.as_uri() + place.get("query", ""))
+        seen.page.wait_for_url(place.get("arrives", "**/*"))
         if javascript:
+            assert seen.page.evaluate(MODE) == scheme
             seen.page.evaluate(SET)
             seen.ready = seen.page.evaluate("performance.now() / 1000")
         return seen
@@ -83,12 +74,20 @@ def reading(chromium):
         context.close()
 
 
-@pytest.fixture(
-    scope="session",
-    params=[pytest.param(n, marks=pytest.mark.xdist_group(n)) for n in names()],
-)
+EACH = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in names()]
+
+
+@pytest.fixture(scope="session", params=EACH)
 def seen(request, reading):
     """A page, opened on a desktop in the light; tests leave it as they found it."""
     opened = reading(request.param)
+    yield opened
+    opened.page.context.close()
+
+
+@pytest.fixture(scope="session", params=EACH)
+def phone(request, reading):
+    """A page, opened on a phone in the dark; tests leave it as they found it."""
+    opened = reading(request.param, size=PHONE, scheme="dark")
     yield opened
     opened.page.context.close()

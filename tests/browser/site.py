@@ -8,7 +8,6 @@ HTML = contents.ROOT / "_build" / "html"
 DESKTOP = {"width": 1300, "height": 900}
 PHONE = {"width": 390, "height": 844}
 OWN = ("file:", "data:", "blob:", "about:")
-SETTLED = 400  # milliseconds; the theme waits 300 before it looks at a new size
 MODE = "document.documentElement.dataset.theme"
 
 
@@ -34,15 +33,6 @@ class Seen:
         self.page.on("console", self._said)
         self.page.on("requestfailed", lambda r: self.errors.append(f"failed: {r.url}"))
         self.page.on("request", self._asked)
-
-    def look(self, scheme=None, size=None):
-        """See the page in another scheme, or on another screen."""
-        if size and size != self.page.viewport_size:
-            self.page.set_viewport_size(size)
-            self.page.wait_for_timeout(SETTLED)
-        if scheme:
-            self.page.emulate_media(color_scheme=scheme)
-            self.page.wait_for_function(f"() => {MODE} === '{scheme}'")
 
     def _said(self, message):
         if message.type == "error":

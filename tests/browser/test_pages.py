@@ -1,11 +1,6 @@
 """Every page in a browser: silent, whole, readable, and alone with its files."""
 
-from contextlib import suppress
-
-import pytest
-from playwright.sync_api import TimeoutError as Slow
-
-from tests.browser.site import DESKTOP, HTML, MODE, PHONE
+from tests.browser.site import HTML, MODE
 from tools import browser
 
 PATIENCE = 60  # seconds: on an idle machine a page takes well under one
@@ -16,12 +11,20 @@ AXE = """options => axe.run(document, {...options, resultTypes: ["violations"]})
     .filter(({impact}) => ["serious", "critical"].includes(impact))
     .map(({id, help, nodes}) => `${id}: ${help}: ` + nodes.slice(0, 3)
       .map(({html}) => html.slice(0, 200)).join(" | ")))"""
+# What sticks out on its own account: not inside a box that scrolls or stands fixed
 WIDE = """() => {
   const width = document.documentElement.clientWidth;
-  if (document.scrollingElement.scrollWidth <= width) return [];
-  return [...document.querySelectorAll("body *")]
-    .filter(node => node.getBoundingClientRect().right > width + 1)
-    .map(node => `${node.tagName}.${node.className}`).slice(-5);
+  const all = document.scrollingElement.scrollWidth;
+  const kept = node => {
+    for (let box = node; box !== document.body; box = box.parentElement) {
+      const {overflowX, position} = getComputedStyle(box);
+      const scrolls = box !== node && overflowX !== "visible";
+      if (scrolls || position === "fixed") return true;
+    }
+  };
+  const out = node => node.getBoundingClientRect().right > width + 1 && !kept(node);
+  return all <= width ? [] : [all, ...[...document.querySelectorAll("body *")]
+    .filter(out).slice(-5).map(node => node.outerHTML.slice(0, 200))];
 }"""
 PICTURES = """() => [...document.querySelectorAll(
   "article img, article svg[role=img], article canvas")].map(node => ({
@@ -68,33 +71,29 @@ def barriers(seen, **options):
 
 
 def test_no_barrier(seen):
-    seen.look(scheme="light", size=DESKTOP)
     assert barriers(seen) == []
 
 
-def test_no_barrier_in_the_dark_on_a_phone(seen):
+def test_no_barrier_in_the_dark_on_a_phone(phone):
     """The rules that colours and the size of the screen decide."""
-    seen.look(scheme="dark", size=PHONE)
-    assert barriers(seen, runOnly=STYLED) == []
+    assert barriers(phone, runOnly=STYLED) == []
 
 
-@pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
-def test_nothing_is_wider_than_the_screen(seen, size):
-    seen.look(size=size)
-    fits = f"({WIDE})().length === 0"
-    try:  # a menu may still be moving out, or keep its place from the last screen
-        seen.page.wait_for_function(fits, timeout=5_000)
-    except Slow:
-        seen.page.reload()
-        with suppress(Slow):
-            seen.page.wait_for_function(fits, timeout=20_000)
+def test_nothing_is_wider_than_the_screen(seen):
     assert seen.page.evaluate(WIDE) == []
+
+
+def test_nothing_is_wider_than_a_phone(phone):
+    assert phone.page.evaluate(WIDE) == []
 
 
 def test_last_no_error_and_no_request(seen):
     """After all the others: of the page and of all that was done on it."""
-    assert seen.errors == []
-    assert seen.outside == []
+    assert seen.is_silent(), seen
+
+
+def test_last_no_error_and_no_request_on_a_phone(phone):
+    assert phone.is_silent(), phone
 
 
 def test_the_first_page_leads_to_the_book(reading):

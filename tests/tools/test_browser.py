@@ -1,9 +1,9 @@
 """Which browser is taken, and that a missing one is said or refused."""
 
-import shutil
 import stat
 import sys
 
+import brotli
 import pytest
 
 from tools import browser, vendor
@@ -42,7 +42,7 @@ def test_a_named_browser_that_is_not_there_is_refused(bare, monkeypatch, capsys)
     monkeypatch.setenv("FLATBOOK_BROWSER", "nowhere")
     with pytest.raises(browser.NoSuchProgramError, match="nowhere"):
         browser.find()
-    assert browser.main() == 1
+    assert browser.main([]) == 1
     assert "nowhere" in capsys.readouterr().out
 
 
@@ -65,8 +65,8 @@ def test_only_the_fetched_browser_gets_libraries(bare):
 @pytest.mark.parametrize(("needed", "code"), [("", 0), ("0", 0), ("1", 1)])
 def test_nothing_there(bare, monkeypatch, capsys, needed, code):
     monkeypatch.setenv("FLATBOOK_NEEDS_BROWSER", needed)
-    assert browser.main() == code
-    assert "not be read in a browser" in capsys.readouterr().out
+    assert browser.main([]) == code
+    assert browser.UNCHECKED in capsys.readouterr().out
 
 
 def test_a_wrong_checksum_is_refused(bare, monkeypatch, capsys):
@@ -75,19 +75,24 @@ def test_a_wrong_checksum_is_refused(bare, monkeypatch, capsys):
 
     program(bare / "bin" / "chromium")
     monkeypatch.setattr(vendor, "fill", fill)
-    assert browser.main() == 1
+    assert browser.main([]) == 1
     assert "checksum" in capsys.readouterr().out
 
 
 def test_compressed_files_become_a_program(tmp_path):
-    node = shutil.which("node")
-    if not node:
-        pytest.skip("node, which comes with npm, is not installed")
-    pack = 'require("fs").writeFileSync(process.argv[1], require("zlib").brotli'
-    pack += 'CompressSync("#!/bin/sh\\necho Carried 2.0\\n"))'
-    browser.subprocess.run(
-        [node, "-e", pack, str(tmp_path / "chromium.br")], check=True
-    )
+    packed = brotli.compress(b"#!/bin/sh\necho Carried 2.0\n")
+    (tmp_path / "chromium.br").write_bytes(packed)
     browser.expand(tmp_path)
     assert browser.version(tmp_path / "chromium") == "Carried 2.0"
     assert not list(tmp_path.glob("*.br"))
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_the_pages_are_opened_where_there_is_all(bare, monkeypatch, code):
+    program(bare / "bin" / "chromium")
+    browser.axe().parent.mkdir(parents=True)
+    browser.axe().write_text("")
+    monkeypatch.setattr(browser, "provide", lambda: None)
+    monkeypatch.setattr(browser, "test", lambda: code)
+    assert browser.main([]) == 0
+    assert browser.main(["test"]) == code
