@@ -44,10 +44,3 @@ def test_without_a_subsection_they_go_last():
 def test_other_cells_stay():
     inner = section(cell("c"))
     assert moved(cell("a", "tag_hide-input"), cell("b"), inner) == ["a", "b", ["c"]]
-
-
-def test_moved_cells_know_their_section():
-    document = new_document("page")
-    document += section(cell("a", "tag_code-below"), cell("figure"))
-    below.code_below(None, document)
-    assert all(child.parent is document[0] for child in document[0])
