@@ -125,7 +125,7 @@ def rounded(seconds: float) -> str:
 def rows(paragraph: nodes.paragraph) -> list[nodes.Node]:
     """One paragraph for each bold label, so that labels and texts line up."""
     found: list[nodes.Element] = []
-    for child in paragraph.children:
+    for child in (node for node in paragraph.children if node.astext()):
         starts = isinstance(child, nodes.strong) and child.astext().endswith(".")
         if starts or not found:
             found.append(nodes.paragraph("", "", child, nodes.inline()))

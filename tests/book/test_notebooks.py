@@ -15,6 +15,7 @@ NOT_PROSE = re.compile(
     re.S,
 )
 LINES, MEDIAN, WIDTH = 20, 6, 79
+FIGURE = "first-screen"  # the cell that shows the figure of the first page
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 
 
@@ -94,9 +95,14 @@ def test_no_stored_picture(path):
 
 
 @every_notebook
-def test_a_title_then_a_strip(path):
-    first, second = contents.cells(path)[:2]
+def test_a_title_then_a_strip(path, toc):
+    """On the first page the figure and what to try stand between the two."""
+    first, second, *rest = contents.cells(path)
     assert contents.text(first).startswith("# ")
+    if path == contents.ROOT / f"{toc[0]}.ipynb":
+        shown = [i for i, c in enumerate(rest) if FIGURE in contents.tags(c)]
+        assert len(shown) == 1
+        second = rest[shown[0] + 2]
     strip = contents.text(second)
     assert strip.startswith(":::{glance}")
     for label in ("**Goal.**", "**You need.**", "**Reading.**"):

@@ -152,6 +152,16 @@ def test_colab_opens_files_that_exist(chapter_pages):
         assert [t for t in targets if not (contents.ROOT / t).is_file()] == []
 
 
+def test_every_chapter_can_be_downloaded(chapter_pages, html):
+    """The button gives the notebook as it lies in the repository."""
+    for notebook in contents.notebooks():
+        source = notebook.relative_to(contents.ROOT).as_posix()
+        page = chapter_pages[source.removesuffix(".ipynb")]
+        assert "btn-download-source-button" in page.classes, source
+        assert f"../_sources/{source}" in page.links
+        assert (html / "_sources" / source).read_bytes() == notebook.read_bytes()
+
+
 def test_pages_are_light(chapter_pages):
     sizes = {name: page.path.stat().st_size for name, page in chapter_pages.items()}
     assert {name: size for name, size in sizes.items() if size > MAX_BYTES} == {}

@@ -1,6 +1,7 @@
 """What the extension changes in a page for readers with screen readers."""
 
 import pytest
+from docutils import nodes
 
 from tools import bookext
 
@@ -37,3 +38,10 @@ def test_folds_of_the_contents_say_what_they_open():
     listed = bookext.named_folds(toctree)("sidebar", depth=2)
     assert listed == item.format('<summary aria-label="Pages of: Teaching">') * 2
     assert bookext.named_folds(toctree)("raw") == item.format("<summary>")
+
+
+def test_a_strip_has_one_row_for_each_label_and_no_empty_one():
+    words = [nodes.Text(""), nodes.strong("", "Goal."), nodes.Text(" See.")]
+    words += [nodes.strong("", "You need."), nodes.Text(" A "), nodes.strong("", "pen")]
+    found = bookext.rows(nodes.paragraph("", "", *words))
+    assert [row.astext() for row in found] == ["Goal. See.", "You need. A pen"]
