@@ -148,7 +148,7 @@ def training_cases(setup: Setup) -> dict[str, Case]:
         cases[f"{half}, compiled"] = _training(setup, half, wrap=torch.compile)
     if cuda:
         for name, trials in (("free to choose", False), ("free to try", True)):
-            free = partial(_free, trials)
+            free = partial(_gpu.algorithms, same_bits=False, trials=trials)
             cases[f"{half}, {name}"] = _training(setup, half, chosen=free)
     return cases
 
@@ -178,18 +178,6 @@ def _training(
             run._step(0, order)
 
     return Case(job, name, len(labels), work)
-
-
-@contextmanager
-def _free(trials: bool) -> Iterator[None]:
-    """CuDNN uses what it likes, after trials or without."""
-    cudnn = torch.backends.cudnn
-    old = cudnn.deterministic, cudnn.benchmark
-    cudnn.deterministic, cudnn.benchmark = False, trials
-    try:
-        yield
-    finally:
-        cudnn.deterministic, cudnn.benchmark = old
 
 
 def attack_cases(setup: Setup, steps: int) -> dict[str, Case]:
