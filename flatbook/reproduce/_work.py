@@ -219,7 +219,11 @@ def _report(job: Job, outcome: Outcome) -> Outcome:
 
 @contextmanager
 def _settled(job: Job) -> Iterator[None]:
-    """The same arithmetic in every process: threads, and no race on a GPU."""
+    """The same arithmetic in every process: threads, and no race on a GPU.
+
+    Training asks cuDNN alone to repeat itself (`flatbook._gpu.repeatable`); two runs of
+    a piece have to agree, so that here torch and cuBLAS order their sums too.
+    """
     threads, kind = torch.get_num_threads(), torch.device(job.places.device).type
     before = torch.are_deterministic_algorithms_enabled()
     warns = torch.is_deterministic_algorithms_warn_only_enabled()
