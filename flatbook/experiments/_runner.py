@@ -381,6 +381,38 @@ def check_data(name: str, root: str | None) -> None:
         raise ValueError("data 'folder' needs --root, the folder with train/ and test/")
 
 
+def check_device(name: str) -> None:
+    """Refuse a device that torch does not know or cannot use.
+
+    Raises:
+        ValueError: with the reason.
+    """
+    try:
+        kind = torch.device(name).type
+    except RuntimeError as error:
+        raise ValueError(f"device {name!r}: {first_line(error)}") from None
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            "device cuda: there is no GPU that this torch can use; leave --device out "
+            "to run on the processor"
+        )
+
+
+def check_seeds(seeds: Sequence[int]) -> None:
+    """Refuse a seed that comes twice or that nothing can be drawn with.
+
+    Raises:
+        ValueError: with all of them.
+    """
+    if len(set(seeds)) < len(seeds) or min(seeds) < 0:
+        raise ValueError(f"seeds must be different and at least 0, got {list(seeds)}")
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says first, or its name."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def source(name: str) -> str:
     """SHA-256 of the modules that decide the numbers of an experiment."""
     stages = (name, "_runner", "_subjects")
