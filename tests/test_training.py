@@ -381,6 +381,15 @@ def test_load_checkpoint_refuses_another_model_or_recipe(tmp_path):
         training.load_checkpoint(tmp_path / "nothing.pt", model)
 
 
+def test_the_history_is_read_without_the_weights(tmp_path):
+    path = tmp_path / "model.pt"
+    history = training.History((0.5,), (0.8,), (0.7,), (12.0,))
+    training.save_checkpoint(path, fresh("mlp"), history=history)
+    assert training.history_of(path) == history
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint at .*nothing.pt"):
+        training.history_of(tmp_path / "nothing.pt")
+
+
 class Trap:
     """Unpickling this would create a file."""
 

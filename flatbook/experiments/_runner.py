@@ -12,6 +12,7 @@ they may run in different processes that share the folder `Places.work`.
 import dataclasses
 import importlib
 import json
+import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from flatbook import _gpu, _sources, data, results
+from flatbook import _gpu, _sources, data, results, training
 from flatbook.data import Dataset
 from flatbook.experiments._subjects import Subject, subject
 
@@ -200,14 +201,31 @@ def train(
     )
 
 
+def checkpoint_path(
+    plan: Plan, sha256: str, seed: int, variant: str, places: Places
+) -> Path:
+    """Where a network of a seed is kept, or will be."""
+    recipe = dataclasses.replace(
+        plan.subject.recipe, seed=seed, **plan.variants[variant]
+    )
+    return places.work / "checkpoints" / plan.subject.checkpoint(sha256, recipe)
+
+
+def training_seconds(plan: Plan, sha256: str, seed: int, places: Places) -> float:
+    """Wall time of the training of a seed's networks, whichever run did it."""
+    paths = (
+        checkpoint_path(plan, sha256, seed, name, places) for name in plan.variants
+    )
+    return math.fsum(s for path in paths for s in training.history_of(path).seconds)
+
+
 def one_seed(plan: Plan, dataset: Dataset, seed: int, places: Places) -> "Part":
     """Train, run and measure one seed."""
-    start = time.perf_counter()
     nets: Any = {
         name: train(plan, dataset, seed, name, places) for name in plan.variants
     }
     chosen = nets if plan.compares else nets["standard"]
-    device = torch.device(places.device)
+    device, start = torch.device(places.device), time.perf_counter()
     with _gpu.measuring(device):
         result = plan.experiment.run(chosen, dataset, plan.sizes)
         numbers = {k: float(v) for k, v in plan.experiment.numbers(result).items()}
@@ -215,7 +233,8 @@ def one_seed(plan: Plan, dataset: Dataset, seed: int, places: Places) -> "Part":
     return Part(
         numbers=numbers,
         panels={name: _small(array) for name, array in panels.items()},
-        seconds=time.perf_counter() - start,
+        seconds=training_seconds(plan, dataset.sha256, seed, places)
+        + (time.perf_counter() - start),
         peak_memory_mb=results.peak_memory_mb(device),
         device=results.device_name(device),
         data=dataset.sha256,
@@ -229,7 +248,7 @@ class Part:
     Attributes:
         numbers: for the card.
         panels: for the figures.
-        seconds: wall time, with the training where it was not done before.
+        seconds: wall time of measuring, and of `training_seconds`.
         peak_memory_mb: of the process or the GPU.
         device: processor or GPU.
         data: SHA-256 of the images.
