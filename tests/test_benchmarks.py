@@ -9,7 +9,7 @@ from torch import nn
 
 from benchmarks import __main__ as command
 from benchmarks import networks, precision, table, throughput, timing
-from flatbook import attacks, curvature, data, models, training
+from flatbook import _gpu, attacks, curvature, data, models, training
 
 CPU = torch.device("cpu")
 
@@ -115,6 +115,23 @@ def test_training_step_is_three_passes_but_for_the_images(setup):
     cases = throughput.training_cases(setup)
     assert {case.work for case in cases.values()} == {6 * sum(counts) - 2 * counts[0]}
     assert {case.items for case in cases.values()} == {4}
+
+
+def test_a_step_runs_with_the_algorithms_of_its_variant(setup, monkeypatch):
+    seen, step = [], training._Run._step
+
+    def watched(self, *arguments):
+        cudnn = torch.backends.cudnn
+        seen.append((cudnn.deterministic, cudnn.benchmark))
+        return step(self, *arguments)
+
+    free = functools.partial(_gpu.algorithms, same_bits=False, trials=True)
+    cases = [throughput._training(setup, "float32")]
+    cases.append(throughput._training(setup, "float32", chosen=free))
+    monkeypatch.setattr(training._Run, "_step", watched)
+    for case in cases:
+        case.job()
+    assert seen == [(True, False), (False, True)]
 
 
 def test_resnet18_is_as_large_as_in_the_literature():

@@ -15,6 +15,7 @@ from flatbook.experiments import gradient_masking as gm
 from flatbook.experiments import summarise
 from tests.flops import passes
 from tests.panels import check_small_and_alike, few_images
+from tests.trained import trained
 
 SMALL = gm.Sizes(
     eps=0.3,
@@ -29,12 +30,7 @@ SMALL = gm.Sizes(
 
 @pytest.fixture(scope="module")
 def network(digits):
-    """One network, trained for a moment."""
-    from flatbook import training
-
-    net = models.build("mlp", 10, in_channels=1, image_size=8)
-    training.train(net, digits, training.Recipe(8), progress=False)
-    return net.eval()
+    return trained(digits, 8)
 
 
 @pytest.fixture(scope="module")
