@@ -6,6 +6,7 @@ import hashlib
 import pytest
 
 from flatbook import _sources
+from tests.trees import plant
 
 TREE = {
     "__init__.py": "",
@@ -22,11 +23,7 @@ TREE = {
 
 @pytest.fixture
 def root(tmp_path):
-    for name, text in TREE.items():
-        path = tmp_path / "flatbook" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return tmp_path
+    return plant(tmp_path, TREE)
 
 
 def names(source, package=()):

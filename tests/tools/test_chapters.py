@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from tests.trees import plant
 from tools import chapters
 
 MODULES = {
@@ -35,10 +36,7 @@ def code_cell(source, tags=(), outputs=()):
 
 @pytest.fixture
 def root(tmp_path):
-    for name, text in MODULES.items():
-        path = tmp_path / "flatbook" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+    plant(tmp_path, MODULES)
     for name in ("book/conftest.py", "tests/nbval-sanitize.cfg", "results/a.json"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("{}")
