@@ -229,12 +229,13 @@ def one_seed(plan: Plan, dataset: Dataset, seed: int, places: Places) -> "Part":
     with _gpu.measuring(device):
         result = plan.experiment.run(chosen, dataset, plan.sizes)
         numbers = {k: float(v) for k, v in plan.experiment.numbers(result).items()}
-        panels = plan.experiment.panels(result)
+        shown = plan.experiment.panels(result)
+        panels = {name: _small(array) for name, array in shown.items()}
+    measuring = time.perf_counter() - start
     return Part(
         numbers=numbers,
-        panels={name: _small(array) for name, array in panels.items()},
-        seconds=training_seconds(plan, dataset.sha256, seed, places)
-        + (time.perf_counter() - start),
+        panels=panels,
+        seconds=training_seconds(plan, dataset.sha256, seed, places) + measuring,
         peak_memory_mb=results.peak_memory_mb(device),
         device=results.device_name(device),
         data=dataset.sha256,
