@@ -21,6 +21,7 @@ from types import ModuleType
 import torch
 from torch import Tensor, nn
 
+from benchmarks import networks, table
 from benchmarks.timing import Job, Range, ratios
 from flatbook import attacks, data, models, scaling, training
 
@@ -188,42 +189,20 @@ def robust_accuracy(model: nn.Module, x: Tensor, y: Tensor, attack: Attack) -> f
     return training.accuracy(model, torch.cat(ends), y)
 
 
-def trained(dataset: data.Dataset, epochs: int) -> models.Model:
-    """A ResNet-18 of a quarter of the width."""
-    model = models.build(
-        "resnet18",
-        dataset.num_classes,
-        width=0.25,
-        in_channels=dataset.in_channels,
-        image_size=dataset.image_size,
-    )
-    recipe = training.Recipe(epochs=epochs, batch_size=128, half=True)
-    training.train(model, dataset, recipe, progress=False)
-    return model
-
-
 def thousand(dataset: data.Dataset) -> tuple[Tensor, Tensor]:
     """The first 1,000 images, of the test set and, if it is smaller, the other."""
     x = torch.cat([dataset.x_test, dataset.x_train])[:1000]
     return x, torch.cat([dataset.y_test, dataset.y_train])[:1000]
 
 
-def show(rows: Mapping[str, Range], percent: bool = False) -> None:
+def show(title: str, rows: Mapping[str, Range], form: str = ".2f") -> None:
     """One line for each ratio."""
-    factor, unit = (100, " %") if percent else (1, "")
-    for name, values in rows.items():
-        middle, low, high = (f"{factor * value:.2f}" for value in values)
-        print(f"  {name:40s} {middle:>8s}{unit} ({low} .. {high})")
+    table.show(title, {name: (table.spread(row, form),) for name, row in rows.items()})
 
 
 def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.attack")
-    parser.add_argument("--data", choices=data.NAMES, default="digits")
-    parser.add_argument("--root", help="where the data lie")
-    parser.add_argument("--limit", type=int, help="images per class")
-    parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--eps", type=float, help="of linf; l2 gets 16 times as much")
+    parser = networks.parser("attack")
     parser.add_argument("--batch", type=int, default=32, help="images timed")
     parser.add_argument("--rounds", type=int, default=5)
     return parser.parse_args(arguments)
@@ -235,30 +214,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
     dataset = data.load(
         chosen.data, root=chosen.root, image_size=32, limit=chosen.limit
     )
-    model = trained(dataset, chosen.epochs)
+    recipe = training.Recipe(chosen.epochs, batch_size=128, half=True)
+    model = networks.trained(dataset, recipe)
     x, y = thousand(dataset)
-    eps = chosen.eps or (0.1 if chosen.data == "digits" else 1 / 255)
-    quick, long = settings(eps)
+    quick, long = settings(networks.radius(chosen))
     print(f"Attacks: {chosen.data}, ResNet-18 / 4, {chosen.batch} images at a time")
     peers = installed()
     few, tags = x[: chosen.batch], y[: chosen.batch]
     for setting in (quick, long):
         found = candidates(setting, peers, model)
-        print(f"{setting.norm}, {setting.steps} steps: time over {next(iter(found))}'s")
-        show(times(model, few, tags, found, chosen.rounds))
-    print("what the rest costs")
+        first = next(iter(found))
+        title = f"{setting.norm}, {setting.steps} steps: time over {first}'s"
+        show(title, times(model, few, tags, found, chosen.rounds))
     loops = {"the same loop, recording nothing": bare(quick), "flatbook": ours(quick)}
-    show(times(model, few, tags, loops, 2 * chosen.rounds))
+    show("what recording costs", times(model, few, tags, loops, 2 * chosen.rounds))
     share = scales_share(model, few, tags, long)
-    show({"seven scales of a kept path / attack": share}, percent=True)
-    print(f"robust accuracy, linf {eps:.4f}, 10 steps, {len(x)} images")
+    scales = {"seven scales of a kept path": share}
+    show("what looking again costs, over the attack", scales, ".1%")
     judged = {name: PEERS[name](quick) for name in peers if name == "torchattacks"}
     judged["flatbook, cross_entropy"] = ours(quick, "cross_entropy")
     judged["flatbook"] = ours(quick)
     judged["flatbook, bf16"] = in_bf16(ours(quick))
-    print(f"  {'clean':40s} {training.accuracy(model, x, y):8.1%}")
-    for name, attack in judged.items():
-        print(f"  {name:40s} {robust_accuracy(model, x, y, attack):8.1%}")
+    right = {"clean": training.accuracy(model, x, y)}
+    right |= {n: robust_accuracy(model, x, y, attack) for n, attack in judged.items()}
+    table.show(
+        f"robust accuracy, linf {quick.eps:.4f}, 10 steps, {len(x)} images",
+        {name: (f"{value:.1%}",) for name, value in right.items()},
+    )
 
 
 if __name__ == "__main__":

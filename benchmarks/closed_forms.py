@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import torch
 
+from benchmarks import table
 from benchmarks.timing import Job, ratio
 from flatbook import attacks, curvature, models, radius
 
@@ -95,10 +96,11 @@ CASES = {
 
 def main() -> None:
     """Print one line for each case."""
-    print("Closed forms, ratio per item: median (range)")
+    rows = {}
     for name, (make, items) in CASES.items():
         middle, low, high = (items * r for r in ratio(*make()))
-        print(f"{name:42s} {middle:12,.2f} ({low:,.2f} .. {high:,.2f})")
+        rows[name] = (table.spread((middle, low, high)),)
+    table.show("Closed forms, ratio per item: median (range)", rows)
     alone, added = import_seconds()
     print(f"import torch {alone:.2f} s; flatbook adds {added:.4f} s")
 

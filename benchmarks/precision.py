@@ -31,6 +31,7 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor, nn
 
+from benchmarks import networks, table
 from flatbook import attacks, curvature, data, models, softmax, training
 
 BITS: dict[str, torch.dtype | None] = {
@@ -97,26 +98,16 @@ def looked_at(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
 
 def trained(
     dataset: data.Dataset, arguments: argparse.Namespace, seed: int, half: bool
-):
+) -> models.Model:
     """One network, in evaluation mode."""
-    model = models.build(
-        "resnet18",
-        dataset.num_classes,
-        width=arguments.width,
-        in_channels=dataset.in_channels,
-        image_size=dataset.image_size,
-    )
     recipe = training.Recipe(
         epochs=arguments.epochs,
-        batch_size=64,
         augment=arguments.data != "digits",
         weight_decay=5e-4,
         seed=seed,
         half=half,
     )
-    models.reinitialise(model, seed)
-    training.train(model, dataset, recipe, progress=False)
-    return model
+    return networks.trained(dataset, recipe, width=arguments.width)
 
 
 def state_of(model: nn.Module, x: Tensor, y: Tensor) -> dict[str, float]:
@@ -207,23 +198,16 @@ def kappa_rows(model: nn.Module, x: Tensor) -> list[Row]:
 
 
 def show(title: str, columns: Sequence[str], rows: Sequence[Row]) -> None:
-    """One table."""
-    print(title)
-    print(" " * 42 + "".join(f"{name:>16s}" for name in columns))
-    for name, values in rows:
-        print(f"  {name:40s}" + "".join(f"{value:16.3g}" for value in values))
+    """One table, with three digits of each number."""
+    cells = {name: [f"{value:.3g}" for value in values] for name, values in rows}
+    table.show(title, cells, columns)
 
 
 def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks precision")
-    parser.add_argument("--data", choices=data.NAMES, default="digits")
-    parser.add_argument("--root", help="where the data lie")
-    parser.add_argument("--limit", type=int, help="images per class")
-    parser.add_argument("--epochs", type=int, default=6)
+    parser = networks.parser("precision")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--width", type=float, default=0.25)
-    parser.add_argument("--eps", type=float, help="of the linf attack")
     return parser.parse_args(arguments)
 
 
@@ -239,7 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"Precision: {chosen.data}, ResNet-18 x {chosen.width}, {chosen.seeds} seeds")
     columns = ("float32", "sd of seeds", "16 bit: change", "sd of change")
     show("training", columns, training_rows(pairs, x, y))
-    eps = chosen.eps or (0.1 if chosen.data == "digits" else 1 / 255)
+    eps = networks.radius(chosen)
     ball = {"norm": "linf", "eps": eps, "step_size": eps / 4, "steps": 10}
     columns = ("robust", "zero gradients", "kappa: error", "99 %", "log10 kappa")
     plain = [model for model, _ in pairs]

@@ -38,6 +38,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks import table
 from benchmarks.timing import Job, Times, against, clock, times
 from flatbook import _gpu, attacks, curvature, data, models, results, training
 
@@ -148,7 +149,7 @@ def training_cases(setup: Setup) -> dict[str, Case]:
         cases[f"{half}, compiled"] = _training(setup, half, wrap=torch.compile)
     if cuda:
         for name, trials in (("free to choose", False), ("free to try", True)):
-            free = partial(_free, trials)
+            free = partial(_gpu.algorithms, same_bits=False, trials=trials)
             cases[f"{half}, {name}"] = _training(setup, half, chosen=free)
     return cases
 
@@ -178,18 +179,6 @@ def _training(
             run._step(0, order)
 
     return Case(job, name, len(labels), work)
-
-
-@contextmanager
-def _free(trials: bool) -> Iterator[None]:
-    """CuDNN uses what it likes, after trials or without."""
-    cudnn = torch.backends.cudnn
-    old = cudnn.deterministic, cudnn.benchmark
-    cudnn.deterministic, cudnn.benchmark = False, trials
-    try:
-        yield
-    finally:
-        cudnn.deterministic, cudnn.benchmark = old
 
 
 def attack_cases(setup: Setup, steps: int) -> dict[str, Case]:
@@ -258,23 +247,20 @@ def kappa_cases(setup: Setup, points: int) -> dict[str, Case]:
     return cases
 
 
-def table(
+def show(
     title: str, cases: Mapping[str, Case], limits: Mapping[str, float], **turns: Any
 ) -> None:
     """Time the variants and print one line for each."""
     seen = times({name: case.job for name, case in cases.items()}, **turns)
     start: Times = next(iter(seen.values()))
-    print(title)
-    print(
-        f"  {'':34s}{'per second':>12s}{'share':>8s}{'time / first':>22s}{'first':>9s}"
-    )
+    rows = {}
     for name, own in seen.items():
         case = cases[name]
-        middle, low, high = against(own, start)
-        spread = f"{middle:.2f} ({low:.2f} .. {high:.2f})"
         part = share(case, own.median, limits[case.limit])
-        speed = case.items / own.median
-        print(f"  {name:34s}{speed:12,.0f}{part:8.1%}{spread:>22s}{own.first:8.1f}s")
+        ratio = table.spread(against(own, start))
+        speed = f"{case.items / own.median:,.0f}"
+        rows[name] = (speed, f"{part:.1%}", ratio, f"{own.first:.1f}s")
+    table.show(title, rows, ("per second", "share", "time / first", "first"))
 
 
 def limits_of(
@@ -331,11 +317,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     limits = limits_of(cases, setup.device, scale=chosen.limits)
     name = results.device_name(setup.device)
     print(f"Throughput: ResNet-18 x {chosen.width}, batches of {chosen.batch}, {name}")
-    for kind, limit in limits.items():
-        unit = "GB/s" if kind == "copy" else "GFLOP/s"
-        print(f"  limit, {kind:20s}{limit / 1e9:12,.1f} {unit}")
+    units = {"copy": "GB/s"}
+    best = {f"{k}, {units.get(k, 'GFLOP/s')}": v / 1e9 for k, v in limits.items()}
+    table.show("limits", {name: (f"{value:,.1f}",) for name, value in best.items()})
     for title, theme in themes.items():
-        table(title, theme, limits, rounds=chosen.rounds, now=clock(setup.device))
+        show(title, theme, limits, rounds=chosen.rounds, now=clock(setup.device))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """What a GPU has to be told: do not wait, do not round more, do the same twice.
 
 * `send` copies to a GPU while the host goes on.
-* `repeatable` chooses algorithms whose result does not vary from run to run.
+* `algorithms` says which of its algorithms cuDNN may choose, and `repeatable` those
+  whose result does not vary from run to run.
 * `exact` also forbids TensorFloat-32. On GPUs since compute capability 8, cuDNN
   rounds the factors of a float32 convolution to 10 bits unless it is told not to
   (PyTorch's documentation, CUDA semantics): a relative error of about 1e-3, where
@@ -17,14 +18,14 @@ A backward pass reads them when it runs: it belongs into the context too.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["exact", "measuring", "repeatable", "send"]
+__all__ = ["algorithms", "exact", "measuring", "repeatable", "send"]
 
 _NAME = "fp32_precision"
 
@@ -41,18 +42,25 @@ def send(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 @contextmanager
-def repeatable() -> Iterator[None]:
-    """Let cuDNN use algorithms that give the same bits each time, without trials.
+def algorithms(*, same_bits: bool, trials: bool) -> Iterator[None]:
+    """Which algorithms cuDNN chooses among, and how.
 
-    Trials (`torch.backends.cudnn.benchmark`) choose by time, not always alike.
+    Args:
+        same_bits: only among those that give the same bits each time.
+        trials: by their time in trials, which is not always alike.
     """
     cudnn = torch.backends.cudnn
     old = cudnn.deterministic, cudnn.benchmark
-    cudnn.deterministic, cudnn.benchmark = True, False
+    cudnn.deterministic, cudnn.benchmark = same_bits, trials
     try:
         yield
     finally:
         cudnn.deterministic, cudnn.benchmark = old
+
+
+def repeatable() -> AbstractContextManager[None]:
+    """Let cuDNN use algorithms that give the same bits each time, without trials."""
+    return algorithms(same_bits=True, trials=False)
 
 
 @contextmanager

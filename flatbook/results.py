@@ -81,7 +81,10 @@ class Card:
         commit: commit of the code, with ``-dirty`` if files had changed.
         versions: package -> version.
         device: processor or GPU.
-        wall_seconds: how long it took.
+        wall_seconds: how long it took from nothing, summed over seeds: the epochs of
+            training, also where an earlier run or another card's has done them (their
+            checkpoints remember it), and measuring. Loading images is not part of it.
+            The first cards may lack training that was done before.
         peak_memory_mb: largest memory of the process (on a GPU: of the GPU).
         input_hashes: input -> SHA-256.
         date: ISO date, UTC.

@@ -66,6 +66,7 @@ __all__ = [
     "Recipe",
     "accuracy",
     "half_dtype",
+    "history_of",
     "load_checkpoint",
     "save_checkpoint",
     "train",
@@ -500,6 +501,19 @@ def load_checkpoint(
     return _load(content, model)
 
 
+def history_of(path: str | Path) -> History:
+    """What a checkpoint says about its training; its weights are not looked at.
+
+    Args:
+        path: written by `save_checkpoint` or by `train`, finished or not.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is damaged or no checkpoint; the message names the path.
+    """
+    return _history(_checkpoint.read(Path(path)))
+
+
 def _content(
     model: nn.Module, recipe: Recipe | None, history: History, dataset: Dataset | None
 ) -> dict:
@@ -540,6 +554,10 @@ def _check_content(
 
 def _load(content: dict, model: nn.Module) -> History:
     model.load_state_dict(content["model"])
+    return _history(content)
+
+
+def _history(content: dict) -> History:
     return History(**{name: tuple(v) for name, v in content["history"].items()})
 
 

@@ -1,5 +1,6 @@
 """What the benchmarks count and round; their times are not tested."""
 
+import doctest
 import functools
 
 import pytest
@@ -7,8 +8,8 @@ import torch
 from torch import nn
 
 from benchmarks import __main__ as command
-from benchmarks import precision, throughput, timing
-from flatbook import attacks, curvature, models, training
+from benchmarks import networks, precision, table, throughput, timing
+from flatbook import _gpu, attacks, curvature, data, models, training
 
 CPU = torch.device("cpu")
 
@@ -31,6 +32,37 @@ def test_first_calls_do_not_count():
     assert seen["b"] == timing.Times(5.0, (2.0, 2.0))
     assert seen["a"].median == 2.0
     assert timing.against(seen["b"], seen["a"]) == pytest.approx((4 / 3, 2 / 3, 2))
+
+
+@pytest.mark.parametrize("module", [table, precision])
+def test_examples_of_the_docstrings(module):
+    failed, tried = doctest.testmod(module)
+    assert not failed
+    assert tried
+
+
+def test_a_long_name_moves_the_columns(capsys):
+    table.show("title", {"n" * 60: ("1",), "short": ("1000",)})
+    title, first, second = capsys.readouterr().out.splitlines()
+    assert title == "title"
+    assert first == f"  {'n' * 60}      1"
+    assert len(second) == len(first)
+
+
+def test_the_same_recipe_gives_the_same_network():
+    digits, recipe = data.digits(), training.Recipe(1, seed=3)
+    first, second = (networks.trained(digits, recipe, width=0.05) for _ in "ab")
+    assert not first.training
+    assert torch.equal(first.head.weight, second.head.weight)
+
+
+def test_the_radius_suits_the_data():
+    def chosen(*arguments):
+        return networks.radius(networks.parser("attack").parse_args(arguments))
+
+    assert chosen() == 0.1
+    assert chosen("--data", "cifar10") == 1 / 255
+    assert chosen("--eps", "0.3") == 0.3
 
 
 def test_ratios_are_of_the_first_job():
@@ -83,6 +115,23 @@ def test_training_step_is_three_passes_but_for_the_images(setup):
     cases = throughput.training_cases(setup)
     assert {case.work for case in cases.values()} == {6 * sum(counts) - 2 * counts[0]}
     assert {case.items for case in cases.values()} == {4}
+
+
+def test_a_step_runs_with_the_algorithms_of_its_variant(setup, monkeypatch):
+    seen, step = [], training._Run._step
+
+    def watched(self, *arguments):
+        cudnn = torch.backends.cudnn
+        seen.append((cudnn.deterministic, cudnn.benchmark))
+        return step(self, *arguments)
+
+    free = functools.partial(_gpu.algorithms, same_bits=False, trials=True)
+    cases = [throughput._training(setup, "float32")]
+    cases.append(throughput._training(setup, "float32", chosen=free))
+    monkeypatch.setattr(training._Run, "_step", watched)
+    for case in cases:
+        case.job()
+    assert seen == [(True, False), (False, True)]
 
 
 def test_resnet18_is_as_large_as_in_the_literature():
@@ -157,7 +206,16 @@ def test_every_table_is_printed(capsys):
     arguments = "--width .05 --batch 2 --points 10 --rounds 1 --limits .0625"
     throughput.main(arguments.split())
     printed = capsys.readouterr().out
-    for part in ("limit, float32", "training", "attack", "kappa", "folded", "*"):
+    for part in (
+        "limits",
+        "float32, GFLOP/s",
+        "copy, GB/s",
+        "training",
+        "attack",
+        "kappa",
+        "folded",
+        "*",
+    ):
         assert part in printed
 
 
@@ -209,8 +267,6 @@ def test_training_rows_are_means_and_spreads(monkeypatch):
 
 def test_float32_is_good_enough_and_16_bits_are_not():
     """The decision of the book, on a small trained network."""
-    from flatbook import data
-
     digits = data.digits()
     model = models.build("resnet18", 10, width=0.125, in_channels=1, image_size=8)
     training.train(model, digits, training.Recipe(2), progress=False)

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from flatbook import _cifar, data
+from tests.trap import Trap
 
 NAMES = {"cifar10": ("plane", "car"), "cifar100": ("apple", "bear", "cloud")}
 COUNTS = (10, 4)
@@ -213,16 +214,6 @@ def test_absent_archive_says_where_it_looked_and_what_to_do(tmp_path, name):
     with pytest.raises(FileNotFoundError, match=said):
         data.load(name, root=tmp_path / "here")
     assert list(tmp_path.iterdir()) == []
-
-
-class Trap:
-    """Unpickling this would create a file."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.system, (f"touch {self.path}",)
 
 
 def test_pickled_batches_are_named_and_not_read(tmp_path):

@@ -7,6 +7,7 @@ import zlib
 from html.parser import HTMLParser
 from itertools import product
 
+import ipywidgets
 import numpy as np
 import pytest
 import torch
@@ -385,7 +386,7 @@ def test_axes_must_not_move_between_frames():
 @pytest.fixture
 def live(monkeypatch):
     monkeypatch.delenv("FLATBOOK_STATIC")
-    return pytest.importorskip("ipywidgets")
+    return ipywidgets
 
 
 def test_live_sliders_redraw_what_the_view_gives(live):

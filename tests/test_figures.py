@@ -6,6 +6,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
+from IPython.core.formatters import DisplayFormatter
 from matplotlib.colors import to_hex
 
 from flatbook import figures
@@ -109,9 +110,8 @@ def test_refusals(draw, message):
 
 
 def test_figures_show_themselves_and_pyplot_knows_nothing_of_them():
-    formatter = pytest.importorskip("IPython.core.formatters")
     figure = figures.heatmap(np.eye(3))
-    data, metadata = formatter.DisplayFormatter().format(figure)
+    data, metadata = DisplayFormatter().format(figure)
     assert data["image/png"].startswith(b"\x89PNG")
     width = int.from_bytes(data["image/png"][16:20])
     assert width == pytest.approx(metadata["image/png"]["width"] * 150 / 96, abs=2)

@@ -101,6 +101,14 @@ def test_repeatable_leaves_the_precision_alone():
     assert state() == before
 
 
+@pytest.mark.parametrize("trials", [True, False])
+def test_free_choice_is_taken_back(trials):
+    before = state()
+    with _gpu.algorithms(same_bits=False, trials=trials):
+        assert state() == (False, trials, *before[2:])
+    assert state() == before
+
+
 def test_send_stays_at_home():
     x = torch.rand(3)
     assert _gpu.send(x, torch.device("cpu")) is x

@@ -1,6 +1,5 @@
 import dataclasses
 import math
-import os
 import pickle
 import resource
 import signal
@@ -26,6 +25,7 @@ from flatbook import (
     softmax,
     training,
 )
+from tests.trap import Trap
 from tests.waiting import Waits, no_values
 
 SMALL = {"width": 0.125, "in_channels": 1, "image_size": 8}
@@ -381,14 +381,13 @@ def test_load_checkpoint_refuses_another_model_or_recipe(tmp_path):
         training.load_checkpoint(tmp_path / "nothing.pt", model)
 
 
-class Trap:
-    """Unpickling this would create a file."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return os.system, (f"touch {self.path}",)
+def test_the_history_is_read_without_the_weights(tmp_path):
+    path = tmp_path / "model.pt"
+    history = training.History((0.5,), (0.8,), (0.7,), (12.0,))
+    training.save_checkpoint(path, fresh("mlp"), history=history)
+    assert training.history_of(path) == history
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint at .*nothing.pt"):
+        training.history_of(tmp_path / "nothing.pt")
 
 
 def test_nothing_is_unpickled(tmp_path):

@@ -21,7 +21,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from flatbook._sources import EVERYTHING, PACKAGE, imports, module_files
+from flatbook import _sources
+from flatbook._sources import PACKAGE
 from tools import contents
 from tools.contents import ROOT
 
@@ -53,36 +54,23 @@ def closure(source: str, root: Path = ROOT) -> set[str]:
     ``from flatbook import a`` and ``import flatbook.a as a`` name what they need;
     plain ``import flatbook`` could reach anything and counts as everything.
     """
-    files = module_files(root)
     lines = [
         "pass" if line.lstrip().startswith(("%", "!")) else line
         for line in source.splitlines()
     ]
     try:
-        tree = ast.parse("\n".join(lines))
+        start = set(_sources.imports(ast.parse("\n".join(lines)), ()))
     except SyntaxError:
-        return set(files)
-    todo, seen = set(imports(tree, ())) & {*files, EVERYTHING}, set()
-    while todo:
-        name = todo.pop()
-        if name == EVERYTHING:
-            return set(files)
-        seen.add(name)
-        path = files[name]
-        if name == PACKAGE:  # loads its modules lazily: importing it imports nothing
-            continue
-        parts = tuple(name.split("."))
-        package = parts if path.name == "__init__.py" else parts[:-1]
-        reached = set(imports(ast.parse(path.read_text(encoding="utf8")), package))
-        parents = {".".join(parts[:n]) for n in range(1, len(parts))}
-        todo |= ((reached | parents) & {*files, EVERYTHING}) - seen
-    return seen | ({PACKAGE} & set(files))
+        start = {_sources.EVERYTHING}
+    return _sources.closure({PACKAGE, *start}, root, whole=True)
 
 
 def dependencies(source: str, root: Path = ROOT) -> list[Path]:
     """The files that decide what a notebook with this code puts out."""
     names = closure(source, root)
-    files = {path for name, path in module_files(root).items() if name in names}
+    files = {
+        path for name, path in _sources.module_files(root).items() if name in names
+    }
     data = (p for p in (root / PACKAGE).rglob("*") if p.is_file())
     files |= {p for p in data if p.suffix not in (".py", ".pyc")}
     if f"{PACKAGE}.results" in names:

@@ -65,11 +65,11 @@ def redirected(source: Path) -> dict[str, str]:
     }
 
 
-def variables(python: Path, source: Path, *, static: bool = False) -> dict[str, str]:
+def variables(python: Path, *, static: bool = False) -> dict[str, str]:
     """Those of a kernel: Colab's PATH, and nothing of ours."""
     ours = ("FLATBOOK_", "PYTHON", "MPLBACKEND", "VIRTUAL_ENV", "JUPYTER", "IPYTHON")
     own = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
-    own |= redirected(source) | {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
+    own |= redirected(ROOT) | {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"}
     own["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"  # ipykernel 6 would warn
     own["PATH"] = f"{python.parent}{os.pathsep}{own['PATH']}"
     return own | ({"FLATBOOK_STATIC": "1"} if static else {})
@@ -121,7 +121,6 @@ def run(
     python: Path,
     folder: Path,
     *,
-    source: Path = ROOT,
     static: bool = False,
 ) -> tuple[float, str]:
     """Execute a notebook in place, in an empty folder.
@@ -130,7 +129,6 @@ def run(
         nb: the notebook.
         python: of the environment.
         folder: for the kernel's description and working folder.
-        source: the repository that stands in for the public one.
         static: with the figures of the built pages, not with widgets.
 
     Returns:
@@ -143,7 +141,7 @@ def run(
     client.owns_km = True  # it ends the kernel afterwards
     start, failure = time.perf_counter(), ""
     try:
-        client.execute(cwd=str(work), env=variables(python, source, static=static))
+        client.execute(cwd=str(work), env=variables(python, static=static))
     except CellExecutionError as error:
         failure = f"{error.ename}: {error.evalue}".strip()
     except Exception as error:  # the kernel died, or a cell took too long

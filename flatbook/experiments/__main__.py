@@ -14,7 +14,10 @@ from flatbook.experiments._runner import (
     Places,
     Plan,
     check_data,
+    check_device,
+    check_seeds,
     execute,
+    first_line,
     load,
 )
 from flatbook.experiments._subjects import subject
@@ -77,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except (MemoryError, torch.OutOfMemoryError) as error:
         return _failed(
-            f"out of memory on {places.device}: {_first_line(error)}\n"
+            f"out of memory on {places.device}: {first_line(error)}\n"
             "Close what else runs there, or take a smaller --profile. What is finished "
             f"lies in {places.work}."
         )
@@ -95,8 +98,7 @@ def _plans(options: argparse.Namespace) -> list[Plan]:
     data = options.data or ("digits" if options.profile == "cpu" else "cifar10")
     check_data(data, options.root)
     check_device(options.device)
-    if len(set(options.seeds)) < len(options.seeds) or min(options.seeds) < 0:
-        raise ValueError(f"seeds must be different and at least 0, got {options.seeds}")
+    check_seeds(options.seeds)
     return [
         Plan(
             options.name,
@@ -117,23 +119,6 @@ def _places(options: argparse.Namespace, arguments: Sequence[str]) -> Places:
         progress=not options.quiet,
         command=shlex.join(["python", "-m", "flatbook.experiments", *arguments]),
     )
-
-
-def check_device(name: str) -> None:
-    """Refuse a device that torch does not know or cannot use.
-
-    Raises:
-        ValueError: with the reason.
-    """
-    try:
-        kind = torch.device(name).type
-    except RuntimeError as error:
-        raise ValueError(f"device {name!r}: {_first_line(error)}") from None
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise ValueError(
-            "device cuda: there is no GPU that this torch can use; leave --device out "
-            "to run on the processor"
-        )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -173,10 +158,6 @@ def _question(name: str) -> str:
 def _failed(text: str) -> int:
     print(f"error: {text}", file=sys.stderr)
     return 1
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 if __name__ == "__main__":

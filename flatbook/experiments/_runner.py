@@ -12,6 +12,7 @@ they may run in different processes that share the folder `Places.work`.
 import dataclasses
 import importlib
 import json
+import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from flatbook import _gpu, _sources, data, results
+from flatbook import _gpu, _sources, data, results, training
 from flatbook.data import Dataset
 from flatbook.experiments._subjects import Subject, subject
 
@@ -200,22 +201,41 @@ def train(
     )
 
 
+def checkpoint_path(
+    plan: Plan, sha256: str, seed: int, variant: str, places: Places
+) -> Path:
+    """Where a network of a seed is kept, or will be."""
+    recipe = dataclasses.replace(
+        plan.subject.recipe, seed=seed, **plan.variants[variant]
+    )
+    return places.work / "checkpoints" / plan.subject.checkpoint(sha256, recipe)
+
+
+def training_seconds(plan: Plan, sha256: str, seed: int, places: Places) -> float:
+    """Wall time of the training of a seed's networks, whichever run did it."""
+    paths = (
+        checkpoint_path(plan, sha256, seed, name, places) for name in plan.variants
+    )
+    return math.fsum(s for path in paths for s in training.history_of(path).seconds)
+
+
 def one_seed(plan: Plan, dataset: Dataset, seed: int, places: Places) -> "Part":
     """Train, run and measure one seed."""
-    start = time.perf_counter()
     nets: Any = {
         name: train(plan, dataset, seed, name, places) for name in plan.variants
     }
     chosen = nets if plan.compares else nets["standard"]
-    device = torch.device(places.device)
+    device, start = torch.device(places.device), time.perf_counter()
     with _gpu.measuring(device):
         result = plan.experiment.run(chosen, dataset, plan.sizes)
         numbers = {k: float(v) for k, v in plan.experiment.numbers(result).items()}
-        panels = plan.experiment.panels(result)
+        shown = plan.experiment.panels(result)
+        panels = {name: _small(array) for name, array in shown.items()}
+    measuring = time.perf_counter() - start
     return Part(
         numbers=numbers,
-        panels={name: _small(array) for name, array in panels.items()},
-        seconds=time.perf_counter() - start,
+        panels=panels,
+        seconds=training_seconds(plan, dataset.sha256, seed, places) + measuring,
         peak_memory_mb=results.peak_memory_mb(device),
         device=results.device_name(device),
         data=dataset.sha256,
@@ -229,7 +249,7 @@ class Part:
     Attributes:
         numbers: for the card.
         panels: for the figures.
-        seconds: wall time, with the training where it was not done before.
+        seconds: wall time of measuring, and of `training_seconds`.
         peak_memory_mb: of the process or the GPU.
         device: processor or GPU.
         data: SHA-256 of the images.
@@ -379,6 +399,38 @@ def check_data(name: str, root: str | None) -> None:
         raise ValueError(f"data must be one of {', '.join(data.NAMES)}, got {name!r}")
     if name == "folder" and root is None:
         raise ValueError("data 'folder' needs --root, the folder with train/ and test/")
+
+
+def check_device(name: str) -> None:
+    """Refuse a device that torch does not know or cannot use.
+
+    Raises:
+        ValueError: with the reason.
+    """
+    try:
+        kind = torch.device(name).type
+    except RuntimeError as error:
+        raise ValueError(f"device {name!r}: {first_line(error)}") from None
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            "device cuda: there is no GPU that this torch can use; leave --device out "
+            "to run on the processor"
+        )
+
+
+def check_seeds(seeds: Sequence[int]) -> None:
+    """Refuse a seed that comes twice or that nothing can be drawn with.
+
+    Raises:
+        ValueError: with all of them.
+    """
+    if len(set(seeds)) < len(seeds) or min(seeds) < 0:
+        raise ValueError(f"seeds must be different and at least 0, got {list(seeds)}")
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says first, or its name."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def source(name: str) -> str:

@@ -11,8 +11,13 @@ from pathlib import Path
 from flatbook import data, models, profiles
 from flatbook.data import Dataset
 from flatbook.experiments import NAMES
-from flatbook.experiments.__main__ import check_device
-from flatbook.experiments._runner import Places, Plan, check_data
+from flatbook.experiments._runner import (
+    Places,
+    Plan,
+    check_data,
+    check_device,
+    check_seeds,
+)
 from flatbook.experiments._subjects import Subject
 from flatbook.reproduce import _engine, _estimate, _work
 from flatbook.reproduce._grid import FIGURES, GRID, STAND_INS, plan, select
@@ -107,8 +112,7 @@ def _plans(options: argparse.Namespace) -> list[Plan]:
     for name in chosen:
         check_data(name, options.root)
     check_device(options.device)
-    if len(set(options.seeds)) < len(options.seeds) or min(options.seeds) < 0:
-        raise ValueError(f"seeds must be different and at least 0, got {options.seeds}")
+    check_seeds(options.seeds)
     for name, least in (("workers", 0), ("threads", 1)):
         if getattr(options, name) < least:
             raise ValueError(

@@ -109,8 +109,9 @@ class Report:
             if filed.stem == stem:
                 if filed.lacks:
                     raise ValueError(f"{stem} has no figure: {filed.lacks}")
-                name = f"flatbook.figures.{filed.evidence.card.experiment}"
-                return importlib.import_module(name).paper_figure(filed.evidence.arrays)
+                name = filed.evidence.card.experiment
+                module = importlib.import_module(f"flatbook.figures.{name}")
+                return module.paper_figure(filed.evidence.arrays)
         stems = ", ".join(filed.stem for filed in self.cards) or "none"
         raise ValueError(f"card must be one of {stems}, got {stem!r}")
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from flatbook import _checkpoint, _sources, results
+from flatbook import _sources, results, training
 from flatbook.data import Dataset
 from flatbook.experiments import _runner
 from flatbook.experiments._runner import Places, Plan
@@ -62,10 +62,8 @@ class Job:
 
     def checkpoint(self, seed: int, variant: str) -> Path:
         """Where a network is kept."""
-        subject = self.plan.subject
-        recipe = replace(subject.recipe, seed=seed, **self.plan.variants[variant])
-        return (
-            self.places.work / "checkpoints" / subject.checkpoint(self.sha256, recipe)
+        return _runner.checkpoint_path(
+            self.plan, self.sha256, seed, variant, self.places
         )
 
 
@@ -146,7 +144,7 @@ def draw(job: Job, *needs: Outcome) -> Outcome:
 def epochs_of(path: Path) -> int:
     """Finished epochs of a checkpoint; 0 where there is none or it is damaged."""
     try:
-        return len(_checkpoint.read(path)["history"]["loss"])
+        return training.history_of(path).epochs
     except (FileNotFoundError, ValueError, KeyError):
         return 0
 
@@ -219,7 +217,11 @@ def _report(job: Job, outcome: Outcome) -> Outcome:
 
 @contextmanager
 def _settled(job: Job) -> Iterator[None]:
-    """The same arithmetic in every process: threads, and no race on a GPU."""
+    """The same arithmetic in every process: threads, and no race on a GPU.
+
+    Training asks cuDNN alone to repeat itself (`flatbook._gpu.repeatable`); two runs of
+    a piece have to agree, so that here torch and cuBLAS order their sums too.
+    """
     threads, kind = torch.get_num_threads(), torch.device(job.places.device).type
     before = torch.are_deterministic_algorithms_enabled()
     warns = torch.is_deterministic_algorithms_warn_only_enabled()

@@ -3,15 +3,12 @@
 import html as entities
 import json
 import re
-import shutil
-import subprocess
 
 import pytest
 
 from tools import citations, contents, statements
 
 HANDOUTS = ("intuition", "flatness", "radius", "experiments")
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 
 def glossary_source():
@@ -80,22 +77,6 @@ def test_a_handout_repeats_the_statements_of_its_part(name, chapter_pages):
             assert re.sub(r"\s+", "", formula) in words, label
     assert "What it does not say" in page.text
     assert any(kind == "<svg role=img>" for kind, _ in page.pictures)
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="needs a browser that prints")
-@pytest.mark.parametrize("name", HANDOUTS)
-def test_a_handout_prints_on_one_page(name, html, tmp_path):
-    page = (html / "book" / "handouts" / f"{name}.html").as_uri()
-    sheet = tmp_path / "sheet.pdf"
-    options = ("--headless", "--no-sandbox", "--disable-gpu", "--no-pdf-header-footer")
-    wait, profile = "--virtual-time-budget=8000", f"--user-data-dir={tmp_path / 'p'}"
-    subprocess.run(
-        [CHROMIUM, *options, wait, profile, f"--print-to-pdf={sheet}", page],
-        check=True,
-        capture_output=True,
-        timeout=120,
-    )
-    assert len(re.findall(rb"/Type ?/Page\b", sheet.read_bytes())) == 1
 
 
 def test_the_citations_can_be_copied(chapter_pages):

@@ -14,6 +14,7 @@ from flatbook.experiments import summarise
 from flatbook.experiments.uncanny_valley import VARIANTS
 from flatbook.training import Recipe
 from tests import flops
+from tests.panels import LIMIT, check_alike, few_images, size_of
 
 SMALL = at.Sizes(
     eps=(0.1, 0.2),
@@ -290,26 +291,16 @@ def test_numbers_of_networks_that_learned_nothing(digits):
     assert values["standard: accuracy"] < 0.2
 
 
-def first(digits, count):
-    """Only some of the test images."""
-    x, y = digits.x_test[:count], digits.y_test[:count]
-    return dataclasses.replace(digits, x_test=x, y_test=y)
-
-
 def test_panels_are_small_and_of_one_shape(networks, digits, result):
     """Forty images or nine, the same shapes."""
     shown = at.panels(result)
-    few = dataclasses.replace(
-        digits, x_test=digits.x_test[:9], y_test=digits.y_test[:9]
-    )
+    few = few_images(digits, 9)
     other = at.panels(at.run(networks, few, SMALL))
-    shapes = {name: tuple(array.shape) for name, array in shown.items()}
-    assert shapes == {name: tuple(array.shape) for name, array in other.items()}
-    assert set(shapes) >= {"standard: flip", f"{at.COOLED}: flip"}
-    assert shapes["adversarial: points"] == (2, 100)
-    sizes = {name: array.numel() * 4 for name, array in shown.items()}
-    axes = sum(size for name, size in sizes.items() if ": " not in name)
-    assert axes + 8 * (sum(sizes.values()) - axes) / 3 < 30_000
+    check_alike(shown, other)
+    assert set(shown) >= {"standard: flip", f"{at.COOLED}: flip"}
+    assert shown["adversarial: points"].shape == (2, 100)
+    axes = size_of({name: a for name, a in shown.items() if ": " not in name})
+    assert axes + 8 * (size_of(shown) - axes) / 3 < LIMIT
     nan = {name for name, array in shown.items() if array.isnan().any()}
     assert nan == {f"{name}: points" for name in result.networks}
     assert not any(array.isinf().any() for array in shown.values())
@@ -358,9 +349,7 @@ def test_the_hessian_is_that_of_the_last_layer(networks, digits, result):
 
 @pytest.mark.parametrize(("images", "taken"), [(6, 6), (99, 9)])
 def test_passes_are_those_that_are_made(networks, digits, images, taken):
-    few = dataclasses.replace(
-        digits, x_test=digits.x_test[:9], y_test=digits.y_test[:9]
-    )
+    few = few_images(digits, 9)
     size = dataclasses.replace(SMALL, images=images, batch=4)
     work = flops.passes(
         lambda: at.run(networks, few, size), networks["standard"], few.x_test[:1]

@@ -11,6 +11,7 @@ from flatbook import attacks, curvature, data, models, profiles
 from flatbook.experiments import detection, subject
 from flatbook.experiments.detection import FEATURES, Sizes, Stump
 from tests.flops import passes
+from tests.panels import LIMIT, check_small_and_alike, few_images
 
 SMALL = Sizes((0.1, 0.5), (0.5,), steps=8, images=60, pieces=10, halvings=6, batch=25)
 CLEAN = torch.tensor([2.0, 5.0, 8.0])
@@ -299,17 +300,9 @@ def test_numbers_are_finite_and_named_alike(result, digits):
 def test_panels_are_small_and_of_one_shape(result, digits):
     first = detection.panels(result)
     net = models.build("mlp", 10, in_channels=1, image_size=8).eval()
-    few = dataclasses.replace(
-        digits, x_test=digits.x_test[:9], y_test=digits.y_test[:9]
-    )
+    few = few_images(digits, 9)
     other = detection.panels(detection.run(net, few, SMALL))
-    assert {k: v.shape for k, v in first.items()} == {
-        k: v.shape for k, v in other.items()
-    }
-    assert 4 * sum(value.numel() for value in first.values()) < 30_000
-    for value in (*first.values(), *other.values()):
-        assert value.isfinite().all()
-        assert value.device.type == "cpu"
+    check_small_and_alike(first, other)
     assert first["log10_sharpness"].shape == (3, len(first["levels"]))
     assert first["adaptive_log10_sharpness"].shape == (1, len(first["levels"]))
     assert first["retrained"].shape == (1, 5, 5)
@@ -322,7 +315,7 @@ def test_panels_stay_small(result, data):
     radii, adaptive, seen = len(size.eps), len(size.adaptive), detection.panels(result)
     levels = len(seen["levels"])
     entries = levels * (1 + radii + adaptive) + radii * (25 + 6 + radii)
-    assert 4 * (entries + adaptive * 33 + levels) < 30_000
+    assert 4 * (entries + adaptive * 33 + levels) < LIMIT
 
 
 def test_panels_of_distributions(result):
@@ -418,9 +411,7 @@ def test_no_such_profile():
 
 
 def test_too_few_images(network, digits):
-    few = dataclasses.replace(
-        digits, x_test=digits.x_test[:3], y_test=digits.y_test[:3]
-    )
+    few = few_images(digits, 3)
     with pytest.raises(ValueError, match="3 test images for 5 folds"):
         detection.run(network, few, SMALL)
 

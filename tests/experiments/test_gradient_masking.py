@@ -14,6 +14,8 @@ from flatbook import attacks, models, profiles, scaling, softmax
 from flatbook.experiments import gradient_masking as gm
 from flatbook.experiments import summarise
 from tests.flops import passes
+from tests.panels import check_small_and_alike, few_images
+from tests.trained import trained
 
 SMALL = gm.Sizes(
     eps=0.3,
@@ -28,12 +30,7 @@ SMALL = gm.Sizes(
 
 @pytest.fixture(scope="module")
 def network(digits):
-    """One network, trained for a moment."""
-    from flatbook import training
-
-    net = models.build("mlp", 10, in_channels=1, image_size=8)
-    training.train(net, digits, training.Recipe(8), progress=False)
-    return net.eval()
+    return trained(digits, 8)
 
 
 @pytest.fixture(scope="module")
@@ -253,17 +250,9 @@ def test_a_card_keeps_finite_numbers(result, digits):
 def test_panels_are_small_and_of_one_shape(result, digits):
     first = gm.panels(result)
     raw = models.build("mlp", 10, in_channels=1, image_size=8)
-    few = dataclasses.replace(
-        digits, x_test=digits.x_test[:9], y_test=digits.y_test[:9]
-    )
+    few = few_images(digits, 9)
     other = gm.panels(gm.run(raw, few, SMALL))
-    assert {k: v.shape for k, v in first.items()} == {
-        k: v.shape for k, v in other.items()
-    }
-    assert 4 * sum(value.numel() for value in first.values()) < 30_000
-    for value in (*first.values(), *other.values()):
-        assert value.isfinite().all()
-        assert value.device.type == "cpu"
+    check_small_and_alike(first, other)
     assert first["robust"].shape == first["never_moved"].shape == (6, 3)
     assert first["log10_sharpness"].shape == (5, 3)
 

@@ -13,6 +13,7 @@ from flatbook.experiments import loss_geometry as lg
 from flatbook.experiments import summarise
 from flatbook.experiments._adversary import adversary
 from tests.flops import passes
+from tests.panels import LIMIT, check_alike, few_images, size_of
 from tests.trained import trained
 
 SMALL = lg.Sizes(
@@ -256,21 +257,16 @@ def test_robust_sizes_fit_an_adversarially_trained_network(digits):
 
 
 def test_panels_have_the_same_shapes_for_every_seed(result, network, digits):
-    few = dataclasses.replace(
-        digits, x_test=digits.x_test[:5], y_test=digits.y_test[:5]
-    )
+    few = few_images(digits, 5)
     other = lg.panels(lg.run(network, few, dataclasses.replace(SMALL, weak_eps=1e-3)))
     first = lg.panels(result)
-    assert {n: v.shape for n, v in first.items()} == {
-        n: v.shape for n, v in other.items()
-    }
+    check_alike(first, other)
     assert other["kappa"][5:].isnan().all()
     assert other["weak_basins"].isnan().all()
     assert other["weak_flips"].isnan().all()
     assert other["weak_correlation"][1].isnan()
     assert other["weak_example_flip"].isinf()
     assert other["weak_widths"][1, :5].isinf().all()
-    assert all(v.device.type == "cpu" for v in first.values())
 
 
 @pytest.mark.parametrize("sizes", [lg.sizes, lg.robust_sizes])
@@ -287,7 +283,7 @@ def test_panels_are_small(sizes):
     paths = {"weak": path(size.weak_steps), "strong": path(size.strong_steps)}
     kappa = torch.rand(300, generator=source)
     made = lg.panels(lg.Result(size, 1.0, kappa, paths, {}, None))
-    assert 4 * sum(values.numel() for values in made.values()) < 30_000
+    assert size_of(made) < LIMIT
 
 
 @pytest.mark.parametrize("kind", ["weak", "strong"])

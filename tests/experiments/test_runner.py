@@ -4,7 +4,7 @@ import numpy
 import pytest
 import torch
 
-from flatbook import results
+from flatbook import _checkpoint, results, training
 from flatbook.experiments import _runner
 from flatbook.training import Adversary
 
@@ -31,6 +31,42 @@ def test_finished_seeds_are_not_run_again(plan, places, digits, demo, monkeypatc
     again = card_of(_runner.execute(plan, digits, places))
     assert again.values == first.values
     assert again.wall_seconds == first.wall_seconds
+
+
+def pretend(checkpoint, seconds):
+    """Let a checkpoint say that each epoch took so long."""
+    content = _checkpoint.read(checkpoint)
+    content["history"]["seconds"] = [seconds] * len(content["history"]["loss"])
+    del content["format"]
+    _checkpoint.write(checkpoint, content)
+
+
+def test_the_time_of_a_card_has_the_training_of_earlier_runs(plan, places, digits):
+    """Two epochs for each of three seeds, done long before the measurements."""
+    for seed in plan.seeds:
+        _runner.train(plan, digits, seed, "standard", places)
+        at = _runner.checkpoint_path(plan, digits.sha256, seed, "standard", places)
+        pretend(at, 1000.0)
+        spent = _runner.training_seconds(plan, digits.sha256, seed, places)
+        assert spent == 2 * 1000
+    card = card_of(_runner.execute(plan, digits, places))
+    assert 6000 < card.wall_seconds < 6100
+
+
+def test_the_time_of_a_seed_has_all_its_networks(plan, places, digits, demo):
+    def run(models, dataset, sizes):
+        return demo.first(models["standard"], dataset, sizes)
+
+    demo.first, demo.run = demo.run, run
+    demo.variants = lambda profile, data: {"standard": {}, "slow": {"lr": 0.01}}
+    part = _runner.measure(plan, digits, 0, places)
+    spent = {}
+    for variant in ("standard", "slow"):
+        at = _runner.checkpoint_path(plan, digits.sha256, 0, variant, places)
+        spent[at] = sum(training.history_of(at).seconds)
+    assert len(spent) == 2
+    assert min(spent.values()) > 0
+    assert part.seconds > sum(spent.values())
 
 
 def test_an_interrupted_run_goes_on(plan, places, digits, demo, monkeypatch):

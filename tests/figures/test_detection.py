@@ -4,6 +4,7 @@ import torch
 
 from flatbook.experiments.detection import Matched, Result, Sizes, panels
 from flatbook.figures import detection
+from tests.shown import first_seed, letters, read_again, shown
 
 SIZES = Sizes((0.1, 0.2, 0.5), (0.2, 0.5), images=40)
 
@@ -120,22 +121,13 @@ def test_one_seed_is_enough(draw):
 @pytest.fixture
 def arrays(tmp_path):
     """Of two seeds, as they come back from a file."""
-    seeds = [panels(result) for result in RESULTS[:2]]
-    stacked = {k: np.stack([seed[k].numpy() for seed in seeds]) for k in seeds[0]}
-    np.savez(tmp_path / "arrays.npz", **stacked)
-    with np.load(tmp_path / "arrays.npz", allow_pickle=False) as file:
-        return dict(file)
+    return read_again(map(panels, RESULTS[:2]), tmp_path)
 
 
 @pytest.mark.filterwarnings("ignore:.*deprecated:DeprecationWarning")
 def test_the_papers_figure_is_drawn(arrays):
-    for some in (arrays, {name: array[:1] for name, array in arrays.items()}):
-        figure = detection.paper_figure(some)
-        data, size = figure._repr_png_()
-        assert data.startswith(b"\x89PNG")
-        assert size["width"] <= 700
-        letters = [axes.get_title(loc="left")[0] for axes in figure.axes]
-        assert letters == ["a", "b", "c", "d"]
+    for some in (arrays, first_seed(arrays)):
+        assert letters(shown(detection.paper_figure(some))) == "abcd"
 
 
 def test_the_papers_radius_and_the_strongest(arrays):

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from flatbook.experiments import earlier_layers as experiment
-from flatbook.figures import BookFigure
 from flatbook.figures import earlier_layers as figures
+from tests.shown import first_seed, read_again, shown
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated:DeprecationWarning")
 
@@ -50,22 +50,14 @@ def results():
     return [result(seed) for seed in range(3)]
 
 
-def is_drawn(figure):
-    assert isinstance(figure, BookFigure)
-    data, size = figure._repr_png_()
-    assert data.startswith(b"\x89PNG")
-    assert size["width"] <= 700
-    return figure
-
-
 @pytest.mark.parametrize("draw", ["fall", "shares", "ratios"])
 def test_figures_of_several_networks_are_drawn(draw, walks):
-    is_drawn(getattr(figures, draw)(walks))
-    is_drawn(getattr(figures, draw)({"deep": walks["deep"]}))
+    shown(getattr(figures, draw)(walks))
+    shown(getattr(figures, draw)({"deep": walks["deep"]}))
 
 
 def test_paths_are_medians_of_all_images(walks):
-    figure = is_drawn(figures.paths(walks["deep"], depth=3))
+    figure = shown(figures.paths(walks["deep"], depth=3))
     left, right = figure.axes
     labels = [line.get_label() for line in left.get_lines()]
     assert labels == ["l", "l − 1", "l − 2", "input"]
@@ -103,7 +95,7 @@ def test_shares_below_one_half_stay_in_sight(walks):
 
 
 def test_estimates_show_the_truth_of_the_layer(results):
-    figure = is_drawn(figures.estimates(results, back=2))
+    figure = shown(figures.estimates(results, back=2))
     left, right = figure.axes
     truth = results[0].truth[:, 0]
     np.testing.assert_allclose(left.get_lines()[0].get_ydata(), truth)
@@ -120,17 +112,13 @@ def test_depths():
 @pytest.fixture(scope="module")
 def arrays(results, tmp_path_factory):
     """Two seeds, stacked, written and read again."""
-    each = [experiment.panels(result) for result in results[:2]]
-    path = tmp_path_factory.mktemp("arrays") / "panels.npz"
-    stacked = {name: np.stack([e[name].numpy() for e in each]) for name in each[0]}
-    np.savez_compressed(path, **stacked)
-    with np.load(path, allow_pickle=False) as kept:
-        return {name: kept[name] for name in kept.files}
+    folder = tmp_path_factory.mktemp("arrays")
+    return read_again(map(experiment.panels, results[:2]), folder)
 
 
 def test_the_paper_figure_has_a_panel_for_each_layer(arrays, results):
-    figure = is_drawn(figures.paper_figure(arrays))
-    is_drawn(figures.paper_figure({name: a[:1] for name, a in arrays.items()}))
+    figure = shown(figures.paper_figure(arrays))
+    shown(figures.paper_figure(first_seed(arrays)))
     titles = [axes.get_title(loc="left") for axes in figure.axes[:DEPTH]]
     assert titles == ["l", "l − 1", "l − 2"]
     for place in range(DEPTH):
@@ -172,7 +160,7 @@ def test_the_paper_figure_ends_with_all_layers(arrays, results):
 def test_traces_below_single_precision_are_drawn(arrays):
     """A very confident network has traces below 1e-45."""
     flat = {name: a * (name in ("steps", "shared")) for name, a in arrays.items()}
-    figure = is_drawn(figures.paper_figure(flat))
+    figure = shown(figures.paper_figure(flat))
     (image,) = figure.axes[2 * DEPTH].get_images()
     np.testing.assert_allclose(np.asarray(image.get_array()), 0)
 

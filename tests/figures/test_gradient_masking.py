@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from flatbook.experiments import gradient_masking as experiment
-from flatbook.figures import BookFigure
 from flatbook.figures import gradient_masking as figures
+from tests.shown import first_seed, letters, read_again, shown
 
 SIZES = experiment.Sizes(
     eps=0.3, eps_l2=2.0, batch=10, scales=(1.0, 10.0, 100.0), floor_batches=(1, 100)
@@ -59,11 +59,7 @@ def draw(name, results):
 @pytest.mark.filterwarnings("ignore:.*deprecated:DeprecationWarning")
 def test_every_figure_is_drawn(name, results):
     for some in (results, results[:1]):
-        figure = draw(name, some)
-        assert isinstance(figure, BookFigure)
-        data, size = figure._repr_png_()
-        assert data.startswith(b"\x89PNG")
-        assert size["width"] <= 700
+        shown(draw(name, some))
 
 
 def lines(axes):
@@ -144,22 +140,13 @@ def test_floors_by_batch(results):
 @pytest.fixture
 def arrays(results, tmp_path):
     """Of two seeds, as they come back from a file."""
-    seeds = [experiment.panels(result) for result in results[:2]]
-    stacked = {k: np.stack([seed[k].numpy() for seed in seeds]) for k in seeds[0]}
-    np.savez(tmp_path / "arrays.npz", **stacked)
-    with np.load(tmp_path / "arrays.npz", allow_pickle=False) as file:
-        return dict(file)
+    return read_again(map(experiment.panels, results[:2]), tmp_path)
 
 
 @pytest.mark.filterwarnings("ignore:.*deprecated:DeprecationWarning")
 def test_the_papers_figure_is_drawn(arrays):
-    for some in (arrays, {name: array[:1] for name, array in arrays.items()}):
-        figure = figures.paper_figure(some)
-        data, size = figure._repr_png_()
-        assert data.startswith(b"\x89PNG")
-        assert size["width"] <= 700
-        letters = [axes.get_title(loc="left")[0] for axes in figure.axes]
-        assert letters == ["a", "b", "c", "d"]
+    for some in (arrays, first_seed(arrays)):
+        assert letters(shown(figures.paper_figure(some))) == "abcd"
 
 
 def test_the_papers_figure_shows_means_over_seeds(arrays, results):

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from flatbook.experiments import loss_geometry as experiment
-from flatbook.figures import BookFigure
 from flatbook.figures import loss_geometry as figures
+from tests.shown import read_again, shown
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*deprecated:DeprecationWarning")
 SIZES = experiment.Sizes(
@@ -46,17 +46,9 @@ def lines(axes):
     return {line.get_label(): line.get_ydata() for line in axes.lines}
 
 
-def shows(figure):
-    data, size = figure._repr_png_()
-    assert isinstance(figure, BookFigure)
-    assert data.startswith(b"\x89PNG")
-    assert size["width"] <= 700
-    return True
-
-
 def test_sorted_rises(results):
     figure = figures.sorted_rises(results)
-    assert shows(figure)
+    shown(figure)
     for axes, kind in zip(figure.axes, ("weak", "strong"), strict=True):
         drawn = lines(axes)["s = 1"]
         rise = torch.cat([r.paths[kind].rise[SIZES.one] for r in results])
@@ -67,7 +59,7 @@ def test_sorted_rises(results):
 
 def test_middle_and_mean(results):
     figure = figures.middle_and_mean(results)
-    assert shows(figure)
+    shown(figure)
     drawn = lines(figure.axes[1])["mean"]
     logs = [r.paths["strong"].rise.mean(1).log() for r in results]
     np.testing.assert_allclose(drawn, torch.stack(logs).mean(0).exp())
@@ -75,7 +67,7 @@ def test_middle_and_mean(results):
 
 def test_basin(results):
     figure = figures.basin(results[0], 3)
-    assert shows(figure)
+    shown(figure)
     path = results[0].paths["strong"]
     drawn = lines(figure.axes[0])["s = 1/4"]
     np.testing.assert_allclose(drawn, path.normalised[0, :, 3])
@@ -85,7 +77,7 @@ def test_basin(results):
 
 def test_narrowing(results):
     figure = figures.narrowing(results)
-    assert shows(figure)
+    shown(figure)
     drawn = lines(figure.axes[1])
     wanted = [r.paths["strong"].width("label flip")[0].median() for r in results]
     np.testing.assert_allclose(drawn["label flip"], np.mean(wanted))
@@ -94,14 +86,14 @@ def test_narrowing(results):
 
 def test_against_sharpness_marks_what_never_gets_there(results):
     figure = figures.against_sharpness(results[0])
-    assert shows(figure)
+    shown(figure)
     reached = [sum(len(line.get_xdata()) for line in a.lines) for a in figure.axes]
     assert reached == [20] * 4
 
 
 def test_readings(results):
     figure = figures.readings(results)
-    assert shows(figure)
+    shown(figure)
     drawn = lines(figure.axes[0])["anew, log-odds"]
     means = [{k: v.mean(1) for k, v in r.readings.items()} for r in results]
     wanted = [100 * m["log_odds"] / m["one path"] for m in means]
@@ -113,7 +105,7 @@ def test_readings(results):
 
 def test_plateau(results):
     figure = figures.plateau(results)
-    assert shows(figure)
+    shown(figure)
     np.testing.assert_allclose(lines(figure.axes[0])["mean"], 1)
     np.testing.assert_allclose(lines(figure.axes[0])["median"][0], 2 / 9)
 
@@ -128,16 +120,12 @@ def test_scales_as_they_are_read():
 @pytest.fixture
 def stored(tmp_path, results):
     """Panels of two seeds, stacked, through a file."""
-    seeds = [experiment.panels(result) for result in results[:2]]
-    stacked = {name: np.stack([seed[name] for seed in seeds]) for name in seeds[0]}
-    np.savez(tmp_path / "panels.npz", **stacked)
-    with np.load(tmp_path / "panels.npz", allow_pickle=False) as file:
-        return dict(file)
+    return read_again(map(experiment.panels, results[:2]), tmp_path)
 
 
 def test_the_figure_of_the_paper(stored, results):
     figure = figures.paper_figure(stored)
-    assert shows(figure)
+    shown(figure)
     for column, kind in enumerate(("weak", "strong")):
         rises, example, basins, scatter = figure.axes[column::2]
         paths = [result.paths[kind] for result in results[:2]]
@@ -189,7 +177,7 @@ def test_a_figure_without_flips(stored):
         "weak_correlation": np.full_like(stored["weak_correlation"], np.nan),
     }
     figure = figures.paper_figure(stored)
-    assert shows(figure)
+    shown(figure)
     assert [text.get_text() for text in figure.axes[4].texts] == ["no label flips"]
     assert "ρ = –" in figure.axes[6].get_title(loc="left")
 

@@ -7,6 +7,7 @@ import torch
 from flatbook.experiments import uncanny_valley as experiment
 from flatbook.figures import BookFigure
 from flatbook.figures import uncanny_valley as figures
+from tests.shown import first_seed, read_again, shown
 
 SIZES = experiment.Sizes(eps=(0.1, 0.3), main=0.3, line_steps=20)
 
@@ -54,11 +55,7 @@ def results():
 )
 @pytest.mark.filterwarnings("ignore:.*deprecated:DeprecationWarning")
 def test_every_figure_is_drawn(draw, results):
-    figure = getattr(figures, draw)(results)
-    assert isinstance(figure, BookFigure)
-    data, size = figure._repr_png_()
-    assert data.startswith(b"\x89PNG")
-    assert size["width"] <= 700
+    figure = shown(getattr(figures, draw)(results))
     assert all(axes.lines or axes.patches for axes in figure.axes)
 
 
@@ -145,16 +142,12 @@ def test_radii(eps, text):
 def stored(tmp_path):
     """Panels of two seeds, stacked, through a file."""
     seeds = [experiment.panels(result(seed)) for seed in range(2)]
-    stacked = {name: np.stack([seed[name] for seed in seeds]) for name in seeds[0]}
-    np.savez(tmp_path / "panels.npz", **stacked)
-    with np.load(tmp_path / "panels.npz", allow_pickle=False) as file:
-        return dict(file)
+    return read_again(seeds, tmp_path)
 
 
 @pytest.mark.filterwarnings("ignore:.*deprecated:DeprecationWarning")
 def test_the_figure_of_the_paper(stored):
-    figure = figures.paper_figure(stored)
-    assert figure._repr_png_()[1]["width"] <= 700
+    figure = shown(figures.paper_figure(stored))
     drawn = [
         {line.get_label(): line.get_ydata() for line in axes.lines}
         for axes in figure.axes
@@ -184,8 +177,7 @@ def test_the_figure_of_the_paper(stored):
 
 @pytest.mark.filterwarnings("ignore:.*deprecated:DeprecationWarning")
 def test_the_figure_of_one_seed(stored):
-    one = {name: values[:1] for name, values in stored.items()}
-    assert len(figures.paper_figure(one).axes[0].lines) == 1
+    assert len(figures.paper_figure(first_seed(stored)).axes[0].lines) == 1
     assert len(figures.paper_figure(stored).axes[0].lines) == 3
 
 

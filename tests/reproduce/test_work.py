@@ -10,7 +10,7 @@ import sys
 import pytest
 import torch
 
-from flatbook import results
+from flatbook import results, training
 from flatbook.reproduce import _work, run
 
 
@@ -43,6 +43,16 @@ def test_finished_pieces_are_not_done_again(job, monkeypatch):
         "was done",
     ]
     assert results.read(mine.card_path) == before
+
+
+def test_the_time_of_a_card_has_the_training_which_is_a_piece_of_its_own(job):
+    mine = job()
+    done(mine)
+    spent = sum(training.history_of(mine.checkpoint(0, "standard")).seconds)
+    measured = _work._runner.read_part(mine.plan, mine.sha256, 0, mine.places)
+    assert 0 < spent < measured.seconds
+    card = results.read(mine.card_path)
+    assert card.wall_seconds == pytest.approx(measured.seconds, abs=0.1)
 
 
 def test_the_same_arrays_give_the_same_figure(job):

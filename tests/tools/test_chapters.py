@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from tests.trees import plant
 from tools import chapters
 
 MODULES = {
@@ -16,6 +17,9 @@ MODULES = {
     "sub/__init__.py": "from . import inner\n",
     "sub/inner.py": "from ..low import X\n",
     "lazy.py": "import importlib\nm = importlib.import_module('flatbook.other')\n",
+    "chooser.py": "import importlib\n"
+    "def load(n):\n    return importlib.import_module(f'flatbook.sub.{n}')\n",
+    "unclear.py": "import importlib\nm = importlib.import_module('flatbook.' + 'x')\n",
 }
 
 
@@ -32,10 +36,7 @@ def code_cell(source, tags=(), outputs=()):
 
 @pytest.fixture
 def root(tmp_path):
-    for name, text in MODULES.items():
-        path = tmp_path / "flatbook" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+    plant(tmp_path, MODULES)
     for name in ("book/conftest.py", "tests/nbval-sanitize.cfg", "results/a.json"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("{}")
@@ -63,6 +64,8 @@ def key_of(root, source="from flatbook import top"):
         ("%matplotlib inline\nfrom flatbook import low", "low"),
         ("from flatbook import sub", "sub sub.inner low"),
         ("from flatbook.sub.inner import X", "sub sub.inner low"),
+        ("from flatbook import lazy", "lazy other"),
+        ("from flatbook import chooser", "chooser sub sub.inner low"),
     ],
 )
 def test_closure(root, source, expected):
@@ -76,7 +79,8 @@ def test_closure(root, source, expected):
         "import flatbook",
         "import flatbook.low",
         "from flatbook import *",
-        "from flatbook import lazy",
+        "from flatbook import unclear",
+        "from importlib import import_module",
         "this is no Python (",
     ],
 )

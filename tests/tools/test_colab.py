@@ -9,16 +9,25 @@ from pathlib import Path
 
 import pytest
 
-from tools import colab, contents, rehearsal
+from tools import address, colab, contents, rehearsal
 
 SHIPPED = ("flatbook", "results", "pyproject.toml", "README.md", "LICENSE")
 
 
+# A pip that knows no network: for the public address it takes a local folder.
+PIP = """#!/bin/sh
+for word do
+  shift
+  test "$word" = "{public}" && word="{local}"
+  set -- "$@" "$word"
+done
+exec {pip} "$@" {flags}
+"""
+
+
 @pytest.fixture
 def repository(tmp_path):
-    """What the public address would give, had the working tree been pushed."""
-    if not shutil.which("git"):
-        pytest.skip("git is not installed")
+    """What the public address gives, as if the working tree had been pushed."""
     place = tmp_path / "repository"
     place.mkdir()
     for name in SHIPPED:
@@ -28,9 +37,6 @@ def repository(tmp_path):
             shutil.copytree(source, place / name, ignore=hidden)
         else:
             shutil.copy(source, place)
-    git = ("git", "-C", str(place), "-c", "user.name=n", "-c", "user.email=n@n")
-    for command in (("init", "-q"), ("add", "."), ("commit", "-q", "-m", "all")):
-        subprocess.run([*git, *command], check=True)
     return place
 
 
@@ -38,7 +44,8 @@ def repository(tmp_path):
 def python(tmp_path):
     """A new environment with all packages of this one but flatbook, and an offline pip.
 
-    The packages are links, so that it is made in no time.
+    The packages are links, so that it is made in no time. Its pip takes the folder
+    ``repository`` for the public address, and needs no git.
     """
     place = tmp_path / "environment"
     command = [sys.executable, "-m", "venv", "--without-pip", str(place)]
@@ -54,7 +61,14 @@ def python(tmp_path):
     (Path(own) / "preinstalled.pth").write_text(str(linked))
     pip = place / "bin" / "pip"
     flags = "--no-index --no-build-isolation --disable-pip-version-check"
-    pip.write_text(f'#!/bin/sh\nexec "{found}" -m pip "$@" {flags}\n')
+    pip.write_text(
+        PIP.format(
+            public=f"git+{address.stored()}.git",
+            local=tmp_path / "repository",
+            pip=f'"{found}" -m pip',
+            flags=flags,
+        )
+    )
     pip.chmod(0o755)
     return found
 
@@ -79,7 +93,7 @@ def test_the_first_cell_installs_flatbook_once_and_nothing_else(
     cell = rehearsal.setup_cell()
     assert len(cell.splitlines()) <= 3
     nb = rehearsal.notebook(cell, cell, LOOK)
-    _, failure = rehearsal.run(nb, python, tmp_path, source=repository)
+    _, failure = rehearsal.run(nb, python, tmp_path)
     assert failure == ""
     said = json.loads(rehearsal.printed(nb))  # the cell itself says nothing
     assert said["from"].startswith(str(python.parent.parent))
@@ -91,10 +105,16 @@ def test_the_first_cell_installs_flatbook_once_and_nothing_else(
 
 def test_the_first_cell_says_when_the_address_cannot_be_reached(python, tmp_path):
     nb = rehearsal.notebook(rehearsal.setup_cell(), LOOK)
-    gone = tmp_path / "gone"
-    _, failure = rehearsal.run(nb, python, tmp_path, source=gone)
+    _, failure = rehearsal.run(nb, python, tmp_path)
     assert failure == "ModuleNotFoundError: No module named 'flatbook'"
-    assert str(gone) in rehearsal.printed(nb)  # in the words of git and pip
+    assert str(tmp_path / "repository") in rehearsal.printed(nb)  # in the words of pip
+
+
+def test_git_takes_the_address_of_the_first_cell_for_a_checkout():
+    found = rehearsal.redirected(Path("/here"))
+    assert found["GIT_CONFIG_KEY_0"] == "url.file:///here.insteadOf"
+    words = rehearsal.setup_cell().replace('"', " ").split()
+    assert f"git+{found['GIT_CONFIG_VALUE_0']}" in words
 
 
 def test_elsewhere_the_first_cell_does_nothing():
