@@ -216,6 +216,7 @@ def setup(app: Sphinx) -> dict:
     """Register everything."""
     for handler in (fill_cache, use_vendored, use_templates, use_address):
         app.connect("config-inited", handler, priority=100)
+    app.add_js_file("equations.js", loading_method="defer", priority=499)
     app.add_directive("glance", Glance)
     app.connect("doctree-read", add_feet)
     app.connect("html-page-context", page_context, priority=900)
