@@ -13,9 +13,8 @@ PARSED = "performance.getEntriesByType('navigation')[0].domInteractive / 1000"
 STYLED = ("color-contrast", "link-in-text-block", "scrollable-region-focusable")
 AXE = """options => axe.run(document, {...options, resultTypes: ["violations"]})
   .then(found => found.violations
-    .filter(({impact}) => ["serious", "critical"].includes(impact))
-    .map(({id, help, nodes}) => `${id}: ${help}: ` + nodes.slice(0, 3)
-      .map(({html}) => html.slice(0, 200)).join(" | ")))"""
+    .map(({id, impact, help, nodes}) => `${impact}: ${id}: ${help}: ` +
+      nodes.slice(0, 3).map(({html}) => html.slice(0, 200)).join(" | ")))"""
 WIDE = """() => {
   const width = document.documentElement.clientWidth;
   if (document.scrollingElement.scrollWidth <= width) return [];
@@ -61,7 +60,7 @@ def test_pictures_are_whole_and_described(seen):
 
 
 def barriers(seen, **options):
-    """Serious and critical findings of axe-core."""
+    """All findings of axe-core, minor ones too."""
     if not seen.page.evaluate("'axe' in window"):
         seen.page.evaluate(browser.axe().read_text(encoding="utf8"))
     return seen.page.evaluate(AXE, {"preload": False, **options})
