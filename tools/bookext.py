@@ -7,6 +7,7 @@
 * Addresses of the repository in buttons and in the pages' metadata.
 * MathJax and the widget runtime come from ``book/_static/vendor`` where
   `tools.vendor` has filled it, else from their usual CDN.
+* ``equations.js`` has MathJax set the equations in view first (``book/_static``).
 * What pages need for readers with screen readers, where the theme and its extensions
   fall short: names of buttons (``book/_templates``), roles and header cells.
 * Searching from disk asks for no summaries: a browser does not let scripts read them.

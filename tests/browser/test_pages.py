@@ -11,7 +11,7 @@ from tools import browser
 PATIENCE = 60  # seconds: on an idle machine a page takes well under one
 PARSED = "performance.getEntriesByType('navigation')[0].domInteractive / 1000"
 STYLED = ("color-contrast", "link-in-text-block", "scrollable-region-focusable")
-# exception: axe-core reads no MathML, and calls a header cell "empty" that is an equation
+# exception: axe-core reads no MathML, and calls a header cell with an equation empty
 AXE = """options => axe.run(document, {...options, resultTypes: ["violations"]})
   .then(found => found.violations
     .map(({nodes, ...rest}) => ({...rest, nodes: nodes.filter(({target}) =>
