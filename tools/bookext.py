@@ -7,6 +7,7 @@
 * Addresses of the repository in buttons and in the pages' metadata.
 * MathJax and the widget runtime come from ``book/_static/vendor`` where
   `tools.vendor` has filled it, else from their usual CDN.
+* ``equations.js`` has MathJax set the equations in view first (``book/_static``).
 * What pages need for readers with screen readers, where the theme and its extensions
   fall short: names of buttons (``book/_templates``), roles and header cells.
 * Searching from disk asks for no summaries: a browser does not let scripts read them.
@@ -216,6 +217,7 @@ def setup(app: Sphinx) -> dict:
     """Register everything."""
     for handler in (fill_cache, use_vendored, use_templates, use_address):
         app.connect("config-inited", handler, priority=100)
+    app.add_js_file("equations.js", loading_method="defer", priority=499)
     app.add_directive("glance", Glance)
     app.connect("doctree-read", add_feet)
     app.connect("html-page-context", page_context, priority=900)

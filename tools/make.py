@@ -68,8 +68,8 @@ CHAPTERS = Step(
 )
 PAGES = Step(
     "pages",
-    "strict build of the HTML from those results",
-    (("-m", "tools.pages"),),
+    "strict build of the HTML from those results, and the list of its outside links",
+    (("-m", "tools.pages"), ("-m", "tools.links", "--write")),
 )
 CONTENTS = Step(
     "checks of the book",

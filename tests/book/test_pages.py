@@ -9,6 +9,7 @@ import nbformat
 from tools import chapters, contents
 
 MAX_BYTES = 1_500_000
+MAX_LOADED = 800_000  # styles and scripts of a page, without what vendor/ holds
 LEFT_OVERS = ("{glue", ":::", "{prf:", "{cite", "{numref", "{eq}", "[](#", "$$")
 VENDORED = (contents.ROOT / "book" / "_static" / "vendor" / "vendor.json").is_file()
 
@@ -165,6 +166,14 @@ def test_every_chapter_can_be_downloaded(chapter_pages, html):
 def test_pages_are_light(chapter_pages):
     sizes = {name: page.path.stat().st_size for name, page in chapter_pages.items()}
     assert {name: size for name, size in sizes.items() if size > MAX_BYTES} == {}
+
+
+def test_pages_load_few_styles_and_scripts(chapter_pages):
+    for name, page in chapter_pages.items():
+        local = {r.split("?")[0] for r in page.requests if "://" not in r}
+        loaded = [page.path.parent / r for r in local if r.endswith((".js", ".css"))]
+        sizes = {p.name: p.stat().st_size for p in loaded if "vendor" not in p.parts}
+        assert 0 < sum(sizes.values()) < MAX_LOADED, (name, sizes)
 
 
 def test_the_style_is_there(html):
