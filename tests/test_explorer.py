@@ -86,15 +86,33 @@ def script_data(html):
     return json.loads(packed)
 
 
+def read(piece, at, data):
+    """What the script reads: text, or a value looked up by the sliders' places."""
+    letters = data["letters"]
+    if isinstance(piece, str):
+        return piece
+    piece = data["shared"][piece]
+    head, tail, values, steps, *which = piece
+    k = sum(step * place for step, place in zip(steps, at, strict=True))
+    if which:
+        width = 2 if len(values) > len(letters) else 1
+        digits = which[0][width * k : width * (k + 1)]
+        k = 0
+        for letter in digits:
+            k = k * len(letters) + letters.index(letter)
+    return head + values[k] + tail
+
+
 def frame(html, k):
     """What the script shows for combination k: {(tag, class, attribute): [value]}."""
     data, page, found = script_data(html), Page(html), {}
+    at = np.unravel_index(k, [len(texts) for texts in data["texts"]])
     for tag, attrs, text in page.elements:
         number = next((a for a in attrs if a.startswith("data-fb-")), None)
         values = {a: v for a, v in attrs.items() if a != number} | {"text": text}
         for mark in [a for a in attrs if a.startswith("data-fb-")]:
-            name, head, tail, middles, *which = data["slots"][int(mark[8:])]
-            values[name] = head + middles[which[0][k] if which else k] + tail
+            name, *pieces = data["slots"][int(mark[8:])]
+            values[name] = "".join(read(p, at, data) for p in pieces)
         for name, value in values.items():
             key = (tag, attrs.get("class", ""), name)
             found.setdefault(key, []).append(value)
@@ -147,12 +165,12 @@ def test_every_frame_draws_its_view_within_a_pixel():
 
 def test_every_frame_shows_its_point_line_numbers_image_note_and_alt():
     html = shown()
-    left, top, width, height = plot_area(html)
+    width, height = plot_area(html)[2:]
     for k, (a, b) in enumerate(product(*GRID.values())):
         now, view = frame(html, k), waves(a, b)
         x, y = map(int, re.findall(r"-?\d+", now[("path", "fb-p", "transform")][-1]))
-        assert x == pytest.approx(left + a / 2 * width, abs=1)
-        assert y == pytest.approx(top + (1 - b / 4) * height, abs=1)
+        assert x == pytest.approx(a / 2 * width, abs=1)
+        assert y == pytest.approx((1 - b / 4) * height, abs=1)
         wall = int(re.search(r"\d+", now[("path", "fb-v", "transform")][0])[0])
         assert wall == pytest.approx(b / 2 * width, abs=1)
         texts = [v for key, values in now.items() if key[0] == "b" for v in values]
