@@ -305,7 +305,7 @@ def _draw_hlines(chart: Chart, frame: _Frame) -> Parts:
         there = Slot("transform", ("translate(0 ", down, ")"))
         yield f'<path class="fb-v" d="M0 0H{frame.width}"'
         yield there
-        yield '/><text class="fb-tag" x="50" y="-50"'
+        yield f'/><text class="fb-tag" x="{frame.width - 40}" y="140" text-anchor="end"'
         yield there
         yield f">{html.escape(name)}</text>"
 
@@ -428,7 +428,7 @@ border:1px solid var(--fb-grid,#d9d9d9);border-radius:3px}
 .fb-explorer .fb-image figcaption{margin:.2rem 0 0;font:inherit;font-size:.85rem;
 text-align:left;color:var(--fb-muted,#767676)}
 .fb-row:has(+.fb-charts){margin:0 0 1rem}
-.fb-image+.fb-numbers{flex:1 1 14rem;align-self:center}
+.fb-image+.fb-numbers{flex:1 1 13rem;max-width:17rem;align-self:center}
 .fb-numbers{display:flex;flex-wrap:wrap;gap:.3rem 1.6rem}
 .fb-numbers>div{min-width:6rem}
 .fb-numbers span{display:block;font-size:.85rem;color:var(--fb-muted,#767676)}

@@ -45,7 +45,7 @@ class Chart:
             point with the name of a line takes its colour.
         vlines: name -> x, vertical lines with their name beside them; a name of
             spaces is not shown.
-        hlines: name -> y, horizontal lines with their name above them.
+        hlines: name -> y, horizontal lines with their name below them.
         bands: name -> (from, to), shaded parts of the horizontal axis with their name
             inside; nothing is shaded where the second is not the larger one.
         named: where names stand: in a "legend" above, at the "ends" of lines,
