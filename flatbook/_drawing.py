@@ -75,8 +75,10 @@ def _frames(charts: Sequence[Chart]) -> list[tuple[Chart, "_Frame"]]:
         widest = [max(margins[i][side] for i in alike) for side in (0, 1) if alike]
         for i in alike:
             margins[i] = widest[0], widest[1]
-    drawn = zip(charts, shapes, margins, strict=True)
-    return [(chart, _Frame.inside(chart, *rest)) for chart, *rest in drawn]
+    return [
+        (chart, _Frame.inside(chart, shape, own))
+        for chart, shape, own in zip(charts, shapes, margins, strict=True)
+    ]
 
 
 def _margins(chart: Chart, shape: str) -> tuple[int, int]:
@@ -266,6 +268,8 @@ def _draw_ends(chart: Chart, frame: _Frame, styles: dict[str, int]) -> Parts:
 
 
 def _draw_bands(chart: Chart, frame: _Frame) -> Parts:
+    """Shades, with names at the top, or at the foot where lines have theirs on top."""
+    down = frame.height - 70 if chart.vlines else frame.letter + 70
     for number, (name, limits) in enumerate(chart.bands.items()):
         start, end = (round(float(np.clip(frame.x(x), 0, frame.width))) for x in limits)
         wide = max(end - start, 0)
@@ -276,7 +280,7 @@ def _draw_bands(chart: Chart, frame: _Frame) -> Parts:
         if not name.strip():
             continue
         fits = wide >= frame.letter * (len(name) + 1)
-        yield f'<text class="fb-band-name" y="{frame.height - 70}"'
+        yield f'<text class="fb-band-name" y="{down}"'
         yield Slot("x", str((start + end) // 2 if fits else _HIDDEN))
         yield f">{html.escape(name)}</text>"
 
@@ -342,8 +346,11 @@ def _draw_points(chart: Chart, frame: _Frame, styles: dict[str, int]) -> Parts:
 
 
 def _draw_images(view: View, alt: Words) -> Parts:
-    grey = [(name, _svg.png(image)) for name, image in view.images.items()]
-    signed = [(name, _svg.signed_png(image)) for name, image in view.changes.items()]
+    grey = [(name, _svg.png(np.asarray(image))) for name, image in view.images.items()]
+    signed = [
+        (name, _svg.signed_png(np.asarray(image)))
+        for name, image in view.changes.items()
+    ]
     for number, (name, source) in enumerate(grey + signed):
         yield '<figure class="fb-image"><img class="no-invert dark-light"'
         yield Slot("src", source)

@@ -93,7 +93,7 @@ def _piece(values: list[str], shape: Sequence[int]) -> str | list[object]:
     rest = [value[len(head) :] for value in distinct]
     tail = _common_start([value[::-1] for value in rest])[::-1]
     middles = [value[: len(value) - len(tail)] for value in rest]
-    packed = [head, tail, middles, steps]
+    packed: list[object] = [head, tail, middles, steps]
     if np.array_equal(which, np.arange(len(distinct))):
         return packed
     return [*packed, _digits(which, 1 if len(distinct) <= len(LETTERS) else 2)]

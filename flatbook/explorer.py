@@ -229,7 +229,7 @@ def _static(view: Callable[..., View], alt: str, controls: list[_Control]) -> Ex
     start = int(np.ravel_multi_index([c.start for c in controls], shape))
     body, slots = _merge(frames, start, shape)
     texts = [control.texts for control in controls]
-    data = {"texts": texts, "letters": LETTERS}
+    data: dict[str, object] = {"texts": texts, "letters": LETTERS}
     data |= {"shared": share(slots), "slots": slots}
     inside = _sliders(controls) + body + _NOSCRIPT + _script(data)
     ident = "fb-" + hashlib.sha256(inside.encode()).hexdigest()[:10]
