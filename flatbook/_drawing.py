@@ -27,7 +27,7 @@ _SIZES = {
     "small": (340, 215),
 }
 _FULL = ("wide", "broad", "low")
-_LETTER = {**dict.fromkeys(_FULL, 90), "half": 68, "small": 100}
+_LETTER = {**dict.fromkeys(_FULL, 95), "half": 68, "small": 100}
 """Width that a letter beside an axis needs, on the smallest screen."""
 _MARKERS = (
     "M-50 0a50 50 0 1 0 100 0a50 50 0 1 0-100 0z",
@@ -86,8 +86,10 @@ def _margins(chart: Chart, shape: str) -> tuple[int, int]:
     texts = _svg.tick_labels(_svg.ticks(*chart.ylim, chart.yscale, 5), chart.yscale)
     longest = max([2, *map(len, texts)]) if chart.ticks else 0
     names = [chart.said.get(name, name) for name in chart.lines]
-    right = 300 + 80 * max(map(len, names), default=0)
-    return 90 + _LETTER[shape] * longest, right if chart.named == "ends" else 200
+    right = 270 if shape == "small" else 200
+    if chart.named == "ends":
+        right = 300 + 80 * max(map(len, names), default=0)
+    return 90 + _LETTER[shape] * longest, right
 
 
 def _draw_row(view: View, alt: Words) -> Parts:
