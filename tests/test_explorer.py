@@ -588,6 +588,17 @@ def test_live_sliders_redraw_what_the_view_gives(live):
     assert "<script" not in picture.value
 
 
+def test_live_views_say_and_mark_as_the_page_does(live):
+    box = explore(described, alt="{up} of {n}", a=[0.5, 1.0, 1.5], b=[0.5, 1.0])
+    box.children[0].value = 1.25
+    page = Page(box.children[-1].value)
+    assert page.all("p", **{"class": "fb-says"})[0][2].startswith("a is 1.25")
+    assert page.all("text", **{"class": "fb-at"})[0][2] == "up to 1.25"
+    band = page.all("rect", **{"class": "fb-band fb-b0"})[0][1]
+    width = plot_area(box.children[-1].value)[2]
+    assert int(band["x"]) == pytest.approx(1.25 / 2 * width, abs=1)
+
+
 def test_live_sliders_suit_their_values(live):
     def view(**values):
         return View(numbers={k: str(v) for k, v in values.items()})
