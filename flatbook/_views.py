@@ -50,8 +50,8 @@ class Chart:
             inside; nothing is shaded where the second is not the larger one.
         named: where names stand: in a "legend" above, at the "ends" of lines,
             beside the "points", or "nowhere".
-        said: name -> what stands beside the end or the point in place of the name;
-            it may change from view to view.
+        said: name -> what stands beside the point in place of the name; it may change
+            from view to view.
         shape: "wide", "broad" or "low" (a row of its own, less and less high), "half"
             (two in a row), "small" (two in a row on a phone too), or "auto": wide for
             one chart, else half.
@@ -61,7 +61,7 @@ class Chart:
         TypeError: something is not a number or a sequence of numbers.
         ValueError: lengths differ, a value is not finite (or not positive on a
             logarithmic axis), limits are not increasing, too many lines, no such
-            shape or place of names, or a text for a name that is not drawn.
+            shape or place of names, or a text for a point that is not drawn.
     """
 
     lines: Mapping[str, tuple[ArrayLike, ArrayLike]]
@@ -84,8 +84,8 @@ class Chart:
     def __post_init__(self) -> None:
         _check_choice("named", self.named, Named)
         _check_choice("shape", self.shape, Shape)
-        if unknown := sorted({*self.said} - {*self.lines, *self.points}):
-            raise ValueError(f"said names no line and no point: {unknown}")
+        if unknown := sorted({*self.said} - {*self.points}):
+            raise ValueError(f"said names no point: {unknown}")
         if len(self.lines) > MAX_LINES:
             raise ValueError(
                 f"a chart has at most {MAX_LINES} lines, got {len(self.lines)}"

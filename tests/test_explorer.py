@@ -496,7 +496,7 @@ def test_spread_labels_keep_their_distance_and_order(seed):
         ({"bands": {"b": (0, float("nan"))}}, "end of band 'b'"),
         ({"shape": "tall"}, "shape must be one of .*'tall'"),
         ({"named": "above"}, "named must be one of .*'above'"),
-        ({"said": {"l": "text"}}, r"said names no line and no point: \['l'\]"),
+        ({"said": {"l": "text"}}, r"said names no point: \['l'\]"),
     ],
 )
 def test_chart_refuses(change, message):
