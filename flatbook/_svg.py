@@ -15,7 +15,7 @@ import itertools
 import math
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -204,15 +204,65 @@ def _distance(points: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndar
     return np.hypot(*(points - nearest).T)
 
 
+def spread(ends: Mapping[str, Point], gap: float, height: float) -> dict[str, float]:
+    """Heights of labels: each as near to its own as the others leave room.
+
+    Args:
+        ends: name -> (the height that it would like, what decides between equals).
+        gap: least distance of two labels.
+        height: labels stay between 0 and here, as far as the gap allows.
+
+    >>> spread({"a": (50, 0), "b": (52, 0), "c": (90, 0)}, 10, 100)
+    {'a': 46.0, 'b': 56.0, 'c': 90.0}
+    """
+    groups: list[tuple[float, list[str]]] = []  # the first height, the names below it
+    for name in sorted(ends, key=lambda name: ends[name]):
+        start, members = float(ends[name][0]), [name]
+        while True:
+            start = max(0.0, min(start, height - gap * (len(members) - 1)))
+            if not groups or groups[-1][0] + gap * len(groups[-1][1]) <= start:
+                break
+            above, first = groups.pop()
+            count, more = len(first), len(members)
+            start = (above * count + (start - gap * count) * more) / (count + more)
+            members = first + members
+        groups.append((start, members))
+    return {n: start + gap * i for start, m in groups for i, n in enumerate(m)}
+
+
 def png(image: np.ndarray) -> str:
     """A grey image with values in [0, 1] as a data URI (8-bit PNG, one pixel each)."""
+    return _png(image, kind=0)
+
+
+def signed_png(image: np.ndarray) -> str:
+    """An image with values in [-1, 1], blue to orange, pale at zero, as a data URI."""
+    return _png((np.asarray(image, dtype=float) + 1) / 2, kind=3)
+
+
+def _png(image: np.ndarray, *, kind: int) -> str:
+    """A PNG of grey values (kind 0), or of places in the palette (kind 3)."""
     height, width = image.shape
-    grey = np.rint(np.asarray(image, dtype=float) * 255).astype(np.uint8)
-    rows = b"".join(b"\0" + row.tobytes() for row in grey)
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows, 9)), (b"IEND", b""))
+    top = 255 if kind == 0 else len(_PALETTE) // 3 - 1
+    pixels = np.rint(np.asarray(image, dtype=float) * top).astype(np.uint8)
+    rows = b"".join(b"\0" + row.tobytes() for row in pixels)
+    header = struct.pack(">IIBBBBB", width, height, 8, kind, 0, 0, 0)
+    chunks = [(b"IHDR", header)]
+    chunks += [(b"PLTE", _PALETTE)] * (kind == 3)
+    chunks += [(b"IDAT", zlib.compress(rows, 9)), (b"IEND", b"")]
     data = b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(k, body) for k, body in chunks)
     return "data:image/png;base64," + base64.b64encode(data).decode()
+
+
+def _diverging(steps: int = 33) -> bytes:
+    """Colours from blue over a pale grey to orange, three bytes each."""
+    anchors = np.array([[0, 84, 147], [242, 242, 240], [200, 82, 0]])
+    places = np.linspace(0, 2, steps)
+    channels = [np.interp(places, range(3), column) for column in anchors.T]
+    return np.rint(channels).T.astype(np.uint8).tobytes()
+
+
+_PALETTE = _diverging()
 
 
 def _chunk(kind: bytes, body: bytes) -> bytes:

@@ -11,7 +11,7 @@ ValueError: ylim must be increasing, got (1, 0)
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -21,6 +21,9 @@ __all__ = ["Chart", "View"]
 MAX_LINES = 6
 
 Scale = Literal["linear", "log"]
+Named = Literal["legend", "ends", "points", "nowhere"]
+Shape = Literal["auto", "wide", "broad", "low", "half", "small"]
+First = Literal["charts", "images"]
 Limits = tuple[float, float]
 
 
@@ -31,7 +34,7 @@ class Chart:
     Args:
         lines: name -> (xs, ys), two sequences (or tensors) of one length; at most
             six lines. What leaves the limits is cut off.
-        x: label of the horizontal axis.
+        x: label of the horizontal axis, or nothing.
         y: label of the vertical axis.
         xlim: (low, high), the same in every view of an explorer.
         ylim: (low, high), the same in every view of an explorer.
@@ -40,12 +43,25 @@ class Chart:
         xscale: "linear" or "log".
         points: name -> (x, y), one marked point each; hidden outside the limits. A
             point with the name of a line takes its colour.
-        vlines: name -> x, vertical lines with their name beside them.
+        vlines: name -> x, vertical lines with their name beside them; a name of
+            spaces is not shown.
+        hlines: name -> y, horizontal lines with their name below them.
+        bands: name -> (from, to), shaded parts of the horizontal axis with their name
+            inside; nothing is shaded where the second is not the larger one.
+        named: where names stand: in a "legend" above, at the "ends" of lines,
+            beside the "points", or "nowhere".
+        said: name -> what stands beside the point in place of the name; it may change
+            from view to view.
+        shape: "wide", "broad" or "low" (a row of its own, less and less high), "half"
+            (two in a row), "small" (two in a row on a phone too), or "auto": wide for
+            one chart, else half.
+        ticks: whether the vertical axis has numbers.
 
     Raises:
         TypeError: something is not a number or a sequence of numbers.
         ValueError: lengths differ, a value is not finite (or not positive on a
-            logarithmic axis), limits are not increasing, or too many lines.
+            logarithmic axis), limits are not increasing, too many lines, no such
+            shape or place of names, or a text for a point that is not drawn.
     """
 
     lines: Mapping[str, tuple[ArrayLike, ArrayLike]]
@@ -58,8 +74,18 @@ class Chart:
     xscale: Scale = "linear"
     points: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     vlines: Mapping[str, float] = field(default_factory=dict)
+    hlines: Mapping[str, float] = field(default_factory=dict)
+    bands: Mapping[str, Limits] = field(default_factory=dict)
+    named: Named = "legend"
+    said: Mapping[str, str] = field(default_factory=dict)
+    shape: Shape = "auto"
+    ticks: bool = True
 
     def __post_init__(self) -> None:
+        _check_choice("named", self.named, Named)
+        _check_choice("shape", self.shape, Shape)
+        if unknown := sorted({*self.said} - {*self.points}):
+            raise ValueError(f"said names no point: {unknown}")
         if len(self.lines) > MAX_LINES:
             raise ValueError(
                 f"a chart has at most {MAX_LINES} lines, got {len(self.lines)}"
@@ -78,6 +104,13 @@ class Chart:
         object.__setattr__(self, "lines", lines)
         object.__setattr__(self, "points", points)
         object.__setattr__(self, "vlines", vlines)
+        hlines = {
+            name: float(_values(f"horizontal line {name!r}", y, self.yscale, ndim=0))
+            for name, y in self.hlines.items()
+        }
+        object.__setattr__(self, "hlines", hlines)
+        bands = {name: self._band(name, pair) for name, pair in self.bands.items()}
+        object.__setattr__(self, "bands", bands)
 
     def _line(self, name: str, pair: object) -> tuple[np.ndarray, np.ndarray]:
         xs, ys = _pair(f"line {name!r}", pair)
@@ -96,6 +129,13 @@ class Chart:
             float(_values(f"y of point {name!r}", y, self.yscale, ndim=0)),
         )
 
+    def _band(self, name: str, pair: object) -> Limits:
+        start, end = _pair(f"band {name!r}", pair)
+        return (
+            float(_values(f"start of band {name!r}", start, self.xscale, ndim=0)),
+            float(_values(f"end of band {name!r}", end, self.xscale, ndim=0)),
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class View:
@@ -106,28 +146,40 @@ class View:
         numbers: name -> number or text, shown as a row of readings.
         images: name -> 2-D array with values in [0, 1], shown in grey.
         note: a sentence below.
+        changes: name -> 2-D array with values in [-1, 1], shown beside the images:
+            blue below zero, pale at zero, orange above.
+        says: what is seen here, in words: a sentence above the charts, announced to
+            screen readers.
+        first: what comes first, "charts" or "images" (with the numbers).
 
     Raises:
         TypeError: a chart is not a `Chart`, a number neither number nor text.
-        ValueError: a number is NaN, an image is not 2-D or leaves [0, 1].
+        ValueError: a number is NaN, an image is not 2-D or leaves its range, or
+            something else is to come first.
     """
 
     charts: Sequence[Chart] = ()
     numbers: Mapping[str, float | str] = field(default_factory=dict)
     images: Mapping[str, ArrayLike] = field(default_factory=dict)
     note: str = ""
+    changes: Mapping[str, ArrayLike] = field(default_factory=dict)
+    says: str = ""
+    first: First = "charts"
 
     def __post_init__(self) -> None:
+        _check_choice("first", self.first, First)
         if isinstance(self.charts, Chart):
             raise TypeError("charts must be a sequence of charts: write [chart]")
         for chart in self.charts:
             if not isinstance(chart, Chart):
                 raise TypeError(f"charts must be Chart objects, got {chart!r}")
         numbers = {name: _number(name, v) for name, v in self.numbers.items()}
-        images = {name: _image(name, v) for name, v in self.images.items()}
+        images = {name: _image(name, v, 0) for name, v in self.images.items()}
+        changes = {name: _image(name, v, -1) for name, v in self.changes.items()}
         object.__setattr__(self, "charts", tuple(self.charts))
         object.__setattr__(self, "numbers", numbers)
         object.__setattr__(self, "images", images)
+        object.__setattr__(self, "changes", changes)
 
 
 def _check_axis(axis: str, limits: object, scale: str) -> None:
@@ -141,6 +193,11 @@ def _check_axis(axis: str, limits: object, scale: str) -> None:
         raise ValueError(f"{axis}lim must be increasing, got {limits}")
     if scale == "log" and low <= 0:
         raise ValueError(f"{axis}lim must be positive on a log axis, got {limits}")
+
+
+def _check_choice(what: str, value: object, kinds: object) -> None:
+    if value not in (known := get_args(kinds)):
+        raise ValueError(f"{what} must be one of {known}, got {value!r}")
 
 
 def _pair(what: str, pair: object) -> Sequence[object]:
@@ -189,11 +246,11 @@ def _number(name: str, value: object) -> float | str:
     return number
 
 
-def _image(name: str, value: object) -> np.ndarray:
+def _image(name: str, value: object, least: int) -> np.ndarray:
     array = _array(f"image {name!r}", value)
     if array.ndim != 2 or not array.size:
         raise ValueError(f"image {name!r} must be 2-D, got shape {array.shape}")
-    if not (np.isfinite(array).all() and array.min() >= 0 and array.max() <= 1):
-        low, high = array.min(), array.max()
-        raise ValueError(f"image {name!r} must lie in [0, 1], got [{low:g}, {high:g}]")
+    if not (np.isfinite(array).all() and array.min() >= least and array.max() <= 1):
+        got = f"[{array.min():g}, {array.max():g}]"
+        raise ValueError(f"image {name!r} must lie in [{least}, 1], got {got}")
     return array

@@ -4,9 +4,9 @@ A chapter writes one function from slider values to a `View` (charts, numbers,
 small images) and calls `explore`. In Jupyter and on Colab the sliders are
 ipywidgets and the function computes at every move. In the built book
 (``FLATBOOK_STATIC=1``) every combination of slider values is computed once, the
-page keeps what differs between them, and a few lines of JavaScript switch it:
-no kernel, no network, and the first view is there without JavaScript too. Both
-ways draw with the same code.
+page keeps what differs between them, each piece only along the sliders that it
+depends on, and a few lines of JavaScript switch it: no kernel, no network, and the
+first view is there without JavaScript too. Both ways draw with the same code.
 
 >>> import numpy as np
 >>> def parabola(a):
@@ -34,7 +34,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flatbook._drawing import STYLE, Slot, draw
+from flatbook._drawing import STYLE, draw
+from flatbook._packing import LETTERS, SCRIPT, Slot, pack, share
 from flatbook._svg import general
 from flatbook._views import Chart, View, plain
 
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 __all__ = ["Chart", "Explorer", "View", "explore"]
 
 MAX_BYTES = 300_000
-MAX_FRAMES = 1000
+MAX_FRAMES = 6000
 
 Value = str | int | float
 
@@ -76,7 +77,7 @@ def explore(
     Args:
         view: from one value per slider to a `View`. Axes and names must not change.
         alt: what is seen, for those who do not see it: a format string over the
-            slider names and the names in ``View.numbers``.
+            slider names and the names in ``View.numbers`` and ``Chart.said``.
         start: slider name -> value shown first (default: the first one).
         labels: slider name -> text beside the slider, where ``{}`` or ``{:.2f}``
             and what follows stands for the value: ``"tolerance ε {:.2f} nats"``.
@@ -191,15 +192,27 @@ class _Alt(string.Formatter):
             raise ValueError(f"alt names {key!r}; there are {list(kwargs)}")
         return _Shown(kwargs[str(key)])
 
+    def pieces(self, alt: str, values: Mapping[str, Value]) -> tuple[str, ...]:
+        """The description, cut before and after each value."""
+        found: list[str] = []
+        for text, name, spec, conversion in self.parse(alt):
+            found.append(text)
+            if name is not None:
+                value = self.get_field(name, (), values)[0]
+                value = self.convert_field(value, conversion)
+                found.append(self.format_field(value, spec or ""))
+        return tuple(found) or ("",)
+
 
 def _shown(
     view: Callable[..., View], alt: str, values: dict[str, Value]
-) -> tuple[View, str]:
-    """The view at these slider values and its description."""
+) -> tuple[View, tuple[str, ...]]:
+    """The view at these slider values and its description, in pieces."""
     shown = view(**values)
     if not isinstance(shown, View):
         raise TypeError(f"view must return a View, got {type(shown).__name__}")
-    return shown, _Alt().vformat(alt, (), {**shown.numbers, **values})
+    said = {name: text for chart in shown.charts for name, text in chart.said.items()}
+    return shown, _Alt().pieces(alt, {**said, **shown.numbers, **values})
 
 
 # --- without a kernel -------------------------------------------------------
@@ -214,8 +227,10 @@ def _static(view: Callable[..., View], alt: str, controls: list[_Control]) -> Ex
         )
     frames = _frames(view, alt, controls)
     start = int(np.ravel_multi_index([c.start for c in controls], shape))
-    body, slots = _merge(frames, start)
-    data = {"shape": shape, "texts": [c.texts for c in controls], "slots": slots}
+    body, slots = _merge(frames, start, shape)
+    texts = [control.texts for control in controls]
+    data: dict[str, object] = {"texts": texts, "letters": LETTERS}
+    data |= {"shared": share(slots), "slots": slots}
     inside = _sliders(controls) + body + _NOSCRIPT + _script(data)
     ident = "fb-" + hashlib.sha256(inside.encode()).hexdigest()[:10]
     text = _box(inside).replace("\0", ident)
@@ -247,7 +262,7 @@ def _frames(
 def _check_same(first: View, shown: View, values: dict[str, Value]) -> None:
     """Views may differ in data only: the page switches data."""
     for what, one, other in zip(
-        ("charts", "numbers", "images", *("chart",) * len(first.charts)),
+        ("charts", "numbers", "images", "words", *("chart",) * len(first.charts)),
         _outline(first),
         _outline(shown),
         strict=False,
@@ -263,17 +278,19 @@ def _outline(view: View) -> list[object]:
     """What has to stay the same, in a form that reads well in an error."""
     charts = [
         {
-            "names": [*c.lines, *c.points, *c.vlines],
-            "labels": [c.title, c.x, c.y],
+            "names": [*c.lines, *c.points, *c.vlines, *c.hlines, *c.bands, *c.said],
+            "labels": [c.title, c.x, c.y, c.named, c.shape, c.ticks],
             "axes": [*c.xlim, c.xscale, *c.ylim, c.yscale],
         }
         for c in view.charts
     ]
-    return [len(charts), list(view.numbers), list(view.images), *charts]
+    images = [*view.images, *view.changes]
+    words = [bool(view.says), view.first]
+    return [len(charts), list(view.numbers), images, words, *charts]
 
 
 def _merge(
-    frames: list[list[str | Slot]], start: int
+    frames: list[list[str | Slot]], start: int, shape: list[int]
 ) -> tuple[str, list[list[object]]]:
     """The frame shown first, and for each slot that varies what it takes when."""
     text: list[str] = []
@@ -283,31 +300,12 @@ def _merge(
         if isinstance(now, str):
             text.append(now)
             continue
-        values = [part.value for part in parts if isinstance(part, Slot)]
-        varies = len(set(values)) > 1
+        found = [part for part in parts if isinstance(part, Slot)]
+        varies = len({part.value for part in found}) > 1
         text.append(now.render(f" data-fb-{len(slots)}" if varies else ""))
         if varies:
-            slots.append(_pack(now.attribute, values))
+            slots.append(pack(found, shape))
     return "".join(text), slots
-
-
-def _pack(attribute: str, values: list[str]) -> list[object]:
-    """[attribute, what all values begin with, end with, the middles, which when]."""
-    head = _common_start(values)
-    rest = [value[len(head) :] for value in values]
-    tail = _common_start([value[::-1] for value in rest])[::-1]
-    middles = [value[: len(value) - len(tail)] for value in rest]
-    distinct = list(dict.fromkeys(middles))
-    if len(distinct) == len(middles):
-        return [attribute, head, tail, distinct]
-    place = {middle: i for i, middle in enumerate(distinct)}
-    return [attribute, head, tail, distinct, [place[m] for m in middles]]
-
-
-def _common_start(values: list[str]) -> str:
-    low, high = min(values), max(values)
-    pairs = enumerate(zip(low, high, strict=False))
-    return low[: next((i for i, (a, b) in pairs if a != b), len(low))]
 
 
 def _sliders(controls: list[_Control]) -> str:
@@ -330,7 +328,7 @@ def _script(data: dict[str, object]) -> str:
     packed = json.dumps(data, separators=(",", ":"), ensure_ascii=False)
     for letter in "<>&\u2028\u2029":
         packed = packed.replace(letter, f"\\u{ord(letter):04x}")
-    return f"<script>{_JAVASCRIPT.replace('DATA', packed)}</script>"
+    return f"<script>{SCRIPT.replace('DATA', packed)}</script>"
 
 
 def _box(inside: str) -> str:
@@ -413,27 +411,3 @@ _NOSCRIPT = (
     '<noscript><p class="fb-note">The sliders need JavaScript; '
     "without it the figure shows the values above.</p></noscript>"
 )
-
-_JAVASCRIPT = """(() => {
-const box = document.getElementById("\0"), data = DATA;
-if (!box) return;
-const inputs = [...box.querySelectorAll("input")];
-const find = (slot, i) => [box.querySelector(`[data-fb-${i}]`), ...slot];
-const slots = data.slots.map(find);
-const show = () => {
-  let k = 0;
-  inputs.forEach((input, i) => {
-    k = k * data.shape[i] + +input.value;
-    const text = data.texts[i][input.value];
-    input.setAttribute("aria-valuetext", text);
-    input.nextElementSibling.textContent = text;
-  });
-  for (const [node, name, head, tail, values, which] of slots) {
-    const value = head + values[which ? which[k] : k] + tail;
-    if (name !== "text") node.setAttribute(name, value);
-    else if (node.textContent !== value) node.textContent = value;
-  }
-};
-box.addEventListener("input", show);
-show();
-})();"""

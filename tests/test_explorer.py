@@ -1,6 +1,7 @@
 """The explorer: what the page shows must be what the view says."""
 
 import base64
+import itertools
 import json
 import re
 import zlib
@@ -87,15 +88,33 @@ def script_data(html):
     return json.loads(packed)
 
 
+def read(piece, at, data):
+    """What the script reads: text, or a value looked up by the sliders' places."""
+    letters = data["letters"]
+    if isinstance(piece, str):
+        return piece
+    piece = data["shared"][piece]
+    head, tail, values, steps, *which = piece
+    k = sum(step * place for step, place in zip(steps, at, strict=True))
+    if which:
+        width = 2 if len(values) > len(letters) else 1
+        digits = which[0][width * k : width * (k + 1)]
+        k = 0
+        for letter in digits:
+            k = k * len(letters) + letters.index(letter)
+    return head + values[k] + tail
+
+
 def frame(html, k):
     """What the script shows for combination k: {(tag, class, attribute): [value]}."""
     data, page, found = script_data(html), Page(html), {}
+    at = np.unravel_index(k, [len(texts) for texts in data["texts"]])
     for tag, attrs, text in page.elements:
         number = next((a for a in attrs if a.startswith("data-fb-")), None)
         values = {a: v for a, v in attrs.items() if a != number} | {"text": text}
         for mark in [a for a in attrs if a.startswith("data-fb-")]:
-            name, head, tail, middles, *which = data["slots"][int(mark[8:])]
-            values[name] = head + middles[which[0][k] if which else k] + tail
+            name, *pieces = data["slots"][int(mark[8:])]
+            values[name] = "".join(read(p, at, data) for p in pieces)
         for name, value in values.items():
             key = (tag, attrs.get("class", ""), name)
             found.setdefault(key, []).append(value)
@@ -148,12 +167,12 @@ def test_every_frame_draws_its_view_within_a_pixel():
 
 def test_every_frame_shows_its_point_line_numbers_image_note_and_alt():
     html = shown()
-    left, top, width, height = plot_area(html)
+    width, height = plot_area(html)[2:]
     for k, (a, b) in enumerate(product(*GRID.values())):
         now, view = frame(html, k), waves(a, b)
         x, y = map(int, re.findall(r"-?\d+", now[("path", "fb-p", "transform")][-1]))
-        assert x == pytest.approx(left + a / 2 * width, abs=1)
-        assert y == pytest.approx(top + (1 - b / 4) * height, abs=1)
+        assert x == pytest.approx(a / 2 * width, abs=1)
+        assert y == pytest.approx((1 - b / 4) * height, abs=1)
         wall = int(re.search(r"\d+", now[("path", "fb-v", "transform")][0])[0])
         assert wall == pytest.approx(b / 2 * width, abs=1)
         texts = [v for key, values in now.items() if key[0] == "b" for v in values]
@@ -298,6 +317,159 @@ def test_result_is_displayed_by_the_notebook():
     assert repr(figure) == "<explorer: a (3), b (2), 6 frames>"
 
 
+# --- what a view can say and mark ---------------------------------------------
+
+
+def described(a, b):
+    """Waves with everything that may be marked: bands, texts, ends, a sentence."""
+    up, flat = (X, a * X**2), (X, 0 * X + b)
+    marks = {"bands": {"danger zone": (a, 2)}, "hlines": {"limit": b}, "shape": "wide"}
+    above = Chart(
+        {"up": up, "flat": flat}, "", "y", (0, 2), (0, 4), named="ends", **marks
+    )
+    rung = {"named": "points", "ticks": False, "shape": "low"}
+    rung |= {"points": {"up": (a, 1)}, "said": {"up": f"up to {a:g}"}}
+    below = Chart({"up": ([0, a], [1, 1])}, "x", "rungs", (0, 2), (0, 2), **rung)
+    change = {"change": np.linspace(-a / 2, a / 2, 6).reshape(2, 3)}
+    return View([above, below], {"n": b}, changes=change, says=f"a is {a:g} %")
+
+
+def marked(**grid):
+    return explore(described, alt="{up} of {n}", **{**GRID, **grid}).html
+
+
+def test_a_band_is_as_wide_as_it_says():
+    html = marked()
+    width = plot_area(html)[2]
+    for k, (a, _) in enumerate(product(*GRID.values())):
+        band = frame(html, k)
+        start, wide = (
+            int(band[("rect", "fb-band fb-b0", name)][0]) for name in ("x", "width")
+        )
+        assert start == pytest.approx(a / 2 * width, abs=1)
+        assert start + wide == pytest.approx(width, abs=1)
+        named = int(band[("text", "fb-band-name", "x")][0])
+        assert (named > 0) == (wide > 12 * 70), "a name only where it fits"
+
+
+def test_a_horizontal_line_is_at_its_height():
+    html = marked()
+    height = plot_area(html)[3]
+    for k, (_, b) in enumerate(product(*GRID.values())):
+        place = frame(html, k)[("path", "fb-v", "transform")][0]
+        assert int(place.split()[1][:-1]) == pytest.approx((1 - b / 4) * height, abs=1)
+
+
+def test_names_stand_where_lines_end():
+    html = marked()
+    top, height = plot_area(html)[1], plot_area(html)[3]
+    names = [e[2] for e in Page(html).all("text", **{"class": "fb-end"})]
+    assert names == ["up", "flat"]
+    assert not Page(html).all("p", **{"class": "fb-legend"})
+    for k, (a, b) in enumerate(product(*GRID.values())):
+        places = frame(html, k)[("g", "", "transform")][:2]
+        heights = [int(place.split()[1][:-1]) - top for place in places]
+        wanted = [(1 - min(4 * a, 4) / 4) * height, (1 - b / 4) * height]
+        assert abs(heights[0] - heights[1]) >= 174, "names do not cover each other"
+        if abs(wanted[0] - wanted[1]) > 200:
+            assert heights == pytest.approx(wanted, abs=31)  # clipping overdraws a bit
+
+
+def test_points_say_what_they_are_told_on_the_side_with_room():
+    html = marked()
+    for k, (a, _) in enumerate(product(*GRID.values())):
+        now = frame(html, k)
+        assert now[("text", "fb-at", "text")] == [f"up to {a:g}"]
+        side = "end" if a > 1.1 else "start"
+        assert now[("text", "fb-at", "text-anchor")] == [side]
+        mark = now[("path", "fb-p fb-p0", "transform")]
+        assert now[("text", "fb-at", "transform")] == mark[-1:]
+
+
+def test_charts_of_full_width_share_their_margins():
+    inner = [e[1] for e in Page(marked()).all("svg") if "x" in e[1]]
+    assert len(inner) == 2
+    assert inner[0]["x"] == inner[1]["x"]
+    assert inner[0]["width"] == inner[1]["width"]
+
+
+def test_the_sentence_is_announced_and_the_numbers_are_then_not():
+    html = marked()
+    live = [e[1]["aria-live"] for e in Page(html).elements if "aria-live" in e[1]]
+    assert live.count("polite") == 1
+    for k, (a, b) in enumerate(product(*GRID.values())):
+        now = frame(html, k)
+        assert now[("p", "fb-says", "text")] == [f"a is {a:g}\N{NO-BREAK SPACE}%"]
+        assert f"up to {a:g} of {b:g}" in now[("svg", "", "aria-label")]
+    assert Page(shown()).all("div", **{"class": "fb-numbers", "aria-live": "polite"})
+
+
+def test_changes_are_blue_below_zero_and_orange_above():
+    for value, sign in ((-1.0, 1), (0.0, 0), (1.0, -1)):
+        red, _, blue = colour(_svg.signed_png(np.full((2, 2), value)))
+        assert np.sign(blue - red) == sign or abs(blue - red) <= 2 == 2 + sign
+
+
+def colour(uri):
+    """The colour of the first pixel of a PNG with a palette."""
+    data = base64.b64decode(uri.removeprefix("data:image/png;base64,"))
+    palette, start = data.index(b"PLTE") + 4, data.index(b"IDAT")
+    size = int.from_bytes(data[start - 4 : start])
+    pixel = zlib.decompress(data[start + 4 : start + 4 + size])[1]
+    return [int(v) for v in data[palette + 3 * pixel : palette + 3 * pixel + 3]]
+
+
+def test_images_may_come_first():
+    def view(a):
+        chart = Chart({}, "x", "y", (0, 1), (0, 1))
+        return View([chart], {"n": a}, {"i": [[a]]}, first=order)
+
+    order = "images"
+    html = explore(view, alt="", a=[0.0, 1.0]).html
+    assert html.index('fb-image"') < html.index('fb-charts"')
+    order = "charts"
+    html = explore(view, alt="", a=[0.0, 1.0]).html
+    assert html.index('fb-image"') > html.index('fb-charts"')
+
+
+def test_sliders_that_decide_nothing_cost_nothing():
+    def view(a, b):
+        chart = Chart({"l": (X, a * X)}, "x", "y", (0, 2), (0, 9))
+        return View([chart], {"b": b})
+
+    values = np.linspace(0.5, 4, 12).tolist()
+    small = len(explore(view, alt="", a=values, b=[1.0, 2.0]).html)
+    large = len(explore(view, alt="", a=values, b=np.arange(1.0, 41).tolist()).html)
+    assert large - small < 40 * 30
+
+
+def test_thousands_of_views_are_read_back():
+    def view(a, b, c):
+        return View(numbers={"sum": a * 100 + b + c / 100, "b": b})
+
+    grid = {"a": range(20), "b": range(10), "c": range(15)}
+    html = explore(view, alt="", **grid).html
+    for k in np.random.default_rng(0).integers(0, 3000, 40):
+        a, b, c = np.unravel_index(k, (20, 10, 15))
+        texts = next(v for key, v in frame(html, int(k)).items() if key[0] == "b")
+        assert texts == [_svg.pretty(a * 100 + b + c / 100), f"{b}"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_spread_labels_keep_their_distance_and_order(seed):
+    rng = np.random.default_rng(seed)
+    count, height = int(rng.integers(1, 7)), 100.0
+    wanted = {str(i): (float(rng.uniform(-20, 120)), i) for i in range(count)}
+    found = _svg.spread(wanted, 15, height)
+    order = sorted(wanted, key=lambda name: wanted[name])
+    placed = [found[name] for name in order]
+    assert all(b - a >= 15 - 1e-9 for a, b in itertools.pairwise(placed))
+    assert -1e-9 <= placed[0] <= placed[-1] <= height + 1e-9
+    near = {name: min(max(y, 0), height) for name, (y, _) in wanted.items()}
+    if all(b - a >= 15 for a, b in itertools.pairwise([near[n] for n in order])):
+        assert found == pytest.approx(near)
+
+
 # --- refusals -----------------------------------------------------------------
 
 
@@ -321,6 +493,11 @@ def test_result_is_displayed_by_the_notebook():
         ({"xscale": "cubic"}, "'cubic'"),
         ({"points": {"p": (0, float("inf"))}}, "y of point 'p'"),
         ({"vlines": {"v": float("nan")}}, "vertical line 'v'"),
+        ({"hlines": {"h": float("inf")}}, "horizontal line 'h'"),
+        ({"bands": {"b": (0, float("nan"))}}, "end of band 'b'"),
+        ({"shape": "tall"}, "shape must be one of .*'tall'"),
+        ({"named": "above"}, "named must be one of .*'above'"),
+        ({"said": {"l": "text"}}, r"said names no point: \['l'\]"),
     ],
 )
 def test_chart_refuses(change, message):
@@ -347,6 +524,10 @@ def test_view_refuses():
         View(images={"x": [[0.0, 2.0]]})
     with pytest.raises(ValueError, match="image 'x' must be 2-D"):
         View(images={"x": [0.0, 1.0]})
+    with pytest.raises(ValueError, match=r"image 'x' must lie in \[-1, 1\]"):
+        View(changes={"x": [[-2.0, 0.0]]})
+    with pytest.raises(ValueError, match="first must be one of .*'numbers'"):
+        View(first="numbers")
     with pytest.raises(TypeError, match=r"\[chart\]"):
         View(Chart({}, "x", "y", (0, 1), (0, 1)))
 
@@ -406,6 +587,17 @@ def test_live_sliders_redraw_what_the_view_gives(live):
     points = np.stack([X / 2 * width, (1 - 0.7 * X**2 / 4) * height], 1)
     assert distance_to_path(points, decode(d)) < _svg.UNIT
     assert "<script" not in picture.value
+
+
+def test_live_views_say_and_mark_as_the_page_does(live):
+    box = explore(described, alt="{up} of {n}", a=[0.5, 1.0, 1.5], b=[0.5, 1.0])
+    box.children[0].value = 1.25
+    page = Page(box.children[-1].value)
+    assert page.all("p", **{"class": "fb-says"})[0][2].startswith("a is 1.25")
+    assert page.all("text", **{"class": "fb-at"})[0][2] == "up to 1.25"
+    band = page.all("rect", **{"class": "fb-band fb-b0"})[0][1]
+    width = plot_area(box.children[-1].value)[2]
+    assert int(band["x"]) == pytest.approx(1.25 / 2 * width, abs=1)
 
 
 def test_live_sliders_suit_their_values(live):

@@ -60,8 +60,7 @@ def test_a_link_leads_to_its_place_although_equations_are_set_later(reading, nam
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_icons_are_drawn_without_a_script(reading, scheme):
-    seen = reading(CHAPTER)
-    seen.look(scheme=scheme)
+    seen = reading(CHAPTER, scheme=scheme)
     seen.page.evaluate("document.fonts.ready.then(() => null)")
     icons = seen.page.evaluate(ICONS)
     assert len(icons) > 5

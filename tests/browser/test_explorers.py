@@ -6,12 +6,13 @@ from tools import contents
 FIGURE = ".fb-explorer"
 # all that a slider may change, apart from its own value
 SHOWN = """box => ({
-  picture: [...box.querySelectorAll(".fb-chart path, .fb-image img")].map(node =>
-    ["d", "transform", "src"].map(name => node.getAttribute(name)).join()).join(),
+  picture: [...box.querySelectorAll(".fb-chart path, .fb-chart rect, .fb-image img")]
+    .map(node => ["d", "transform", "src", "x", "width"]
+    .map(name => node.getAttribute(name)).join()).join(),
   words: [...box.querySelectorAll("[role=img]")]
     .map(node => node.getAttribute("aria-label"))
     .concat([...box.querySelectorAll("img")].map(node => node.alt))
-    .concat([...box.querySelectorAll(".fb-numbers, .fb-note")]
+    .concat([...box.querySelectorAll(".fb-says, .fb-numbers, .fb-note")]
     .map(node => node.textContent)).join(),
 })"""
 FOCUS = """() => {
@@ -22,6 +23,15 @@ TEXTS = """box => [...box.querySelectorAll("svg[role=img] text")].map(node =>
   parseFloat(getComputedStyle(node).fontSize) * node.getScreenCTM().a)"""
 STROKES = """box => [...box.querySelectorAll(".fb-chart path.fb-l")].map(node =>
   getComputedStyle(node).stroke)"""
+CUT_OFF = """box => [...box.querySelectorAll("svg[role=img]")].flatMap(svg => {
+  const around = svg.getBoundingClientRect();
+  return [...svg.querySelectorAll("text")].filter(text => {
+    const seen = text.getBoundingClientRect();
+    const away = seen.right < around.left - 500 || seen.bottom < around.top - 500
+      || seen.top > around.bottom + 500;
+    return !away && (seen.left < around.left - 2 || seen.right > around.right + 2);
+  }).map(text => text.textContent);
+})"""
 CHAPTERS = [
     f"book/{path.relative_to(contents.ROOT / 'book').with_suffix('').as_posix()}"
     for path in contents.notebooks()
@@ -93,10 +103,16 @@ def test_every_slider_has_a_name_and_can_be_tabbed_to(seen):
             seen.page.keyboard.press("Tab")
 
 
-def test_numbers_are_announced(seen):
+def test_what_is_seen_is_announced_once(seen):
+    """A sentence, where there is one; else the numbers. Not both at every move."""
     for figure in figures(seen):
-        for numbers in figure.locator(".fb-numbers").all():
-            assert numbers.get_attribute("aria-live") == "polite"
+        live = figure.locator("[aria-live=polite]").all()
+        sentence = figure.locator(".fb-says").count()
+        numbers = figure.locator(".fb-numbers").count()
+        assert len(live) == (1 if sentence or numbers else 0), seen.name
+        if sentence:
+            assert live[0].evaluate("node => node.className") == "fb-says"
+            assert live[0].inner_text().strip().endswith(".")
 
 
 def test_figures_can_be_used_on_a_phone(phone):
@@ -109,6 +125,25 @@ def test_figures_can_be_used_on_a_phone(phone):
             assert box["height"] >= 24, "too small for a finger (WCAG 2.5.8)"
         sizes = figure.evaluate(TEXTS)
         assert min(sizes, default=99) >= 9, (phone.name, min(sizes))
+
+
+def test_on_a_phone_the_picture_is_above_the_sliders(phone):
+    for figure in figures(phone):
+        first = sliders(figure)[0].bounding_box()["y"]
+        for picture in figure.locator("svg[role=img]").all():
+            box = picture.bounding_box()
+            assert box["y"] + box["height"] <= first, phone.name
+
+
+def test_marks_and_names_stay_inside_their_picture(seen):
+    """At both ends of every slider: no text in a chart is cut off."""
+    for figure in figures(seen):
+        for slider in sliders(figure):
+            start = slider.input_value()
+            for place in (slider.get_attribute("min"), slider.get_attribute("max")):
+                slider.fill(place)
+                assert figure.evaluate(CUT_OFF) == [], (seen.name, place)
+            slider.fill(start)
 
 
 def test_a_picture_is_there_without_javascript(seen, reading):
