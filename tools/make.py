@@ -68,7 +68,7 @@ CHAPTERS = Step(
 )
 PAGES = Step(
     "pages",
-    "strict build of the HTML from those results",
+    "strict build of the HTML and the slides from those results",
     (("-m", "tools.pages"),),
 )
 CONTENTS = Step(
@@ -101,6 +101,11 @@ ACCEPT = Step(
     "run the changed notebooks and store the outputs of their checked cells",
     (("-m", "tools.chapters", "--accept"),),
 )
+SLIDES = Step(
+    "slides",
+    "a deck of each chapter, from the tags of its cells",
+    (("-m", "tools.slides"),),
+)
 COURSE = Step(
     "course",
     "the exercises as notebooks to hand out, to collect and to grade",
@@ -127,6 +132,7 @@ TARGETS = {
     "fix": (SETUP, FIX),
     "accept": (SETUP, ACCEPT),
     "colab": (SETUP, COLAB),
+    "slides": (SETUP, OFFLINE, CHAPTERS, PAGES, SLIDES),
     "course": (SETUP, COURSE),
     "address": (SETUP, ADDRESS),
     "check-address": (SETUP, CHECK_ADDRESS),

@@ -1,9 +1,9 @@
 """Sphinx extension: what the slides take from a page, and the way to them.
 
-A cell whose tags ask for a slide (`tools.contents.SLIDES`) leaves its blocks of the page
-marked with the class ``cell-<id>``, so that `tools.slides` finds them again in the built
-page, with every number, reference and figure in its place. Chapters that have slides get
-a button for them in the header, and
+The blocks of a cell whose tags ask for a slide (`tools.contents.SLIDES`) get the class
+``cell-of-<id>``, so that `tools.slides` finds them again in the built page, with every
+number, reference and figure in its place. Chapters that have slides get a button for
+them in the header, and
 
     ```{decks}
     ```
@@ -23,13 +23,16 @@ from tools import contents
 LINES_OF_A_CELL = 10_000  # myst-nb counts lines from here on in every cell
 
 
+MARK = "cell-of-"
+
+
 def mark(cell_id: str) -> str:
     """The class of the blocks that come from a cell."""
-    return f"cell-{cell_id}"
+    return MARK + cell_id
 
 
 def origin(block: nodes.Element) -> int | None:
-    """The place in its notebook of the cell that a block comes from, None if unknown."""
+    """The number of the cell that a block comes from, None if unknown."""
     inside = block.findall(nodes.Element)
     lines = (getattr(node, "line", None) for node in inside)
     line = next((line for line in lines if line), None)
@@ -46,13 +49,13 @@ def add_marks(app: Sphinx, doctree: nodes.document) -> None:
         for number, cell in enumerate(contents.cells(notebook))
         if contents.slide(cell)
     }
-    for parent in [doctree, *doctree.findall(nodes.section)]:
-        for block in parent.children:
-            if isinstance(block, nodes.section) or not isinstance(block, nodes.Element):
-                continue
-            name = shown.get(origin(block))
-            if name:
-                block["classes"].append(name)
+    todo: list[nodes.Element] = [doctree]
+    while todo:
+        for block in todo.pop().children:
+            if isinstance(block, nodes.section):
+                todo.append(block)
+            elif isinstance(block, nodes.Element) and origin(block) in shown:
+                block["classes"].append(shown[origin(block)])
 
 
 def slides_of(pagename: str, root: Path) -> Path | None:
@@ -61,7 +64,9 @@ def slides_of(pagename: str, root: Path) -> Path | None:
     return notebook if notebook.exists() and contents.slides(notebook) else None
 
 
-def add_button(app: Sphinx, pagename: str, templatename: str, context: dict, _: object):  # noqa: ANN201
+def add_button(
+    app: Sphinx, pagename: str, templatename: str, context: dict, doctree: object
+) -> None:
     """A button in the header of a chapter that has slides."""
     found = slides_of(pagename, Path(app.srcdir))
     if found and "header_buttons" in context:
@@ -90,7 +95,9 @@ class Decks(SphinxDirective):
             if notebook:
                 self.env.note_dependency(str(notebook))
                 link = nodes.reference(
-                    "", contents.title(notebook), refuri=f"../slides/{notebook.stem}.html"
+                    "",
+                    contents.title(notebook),
+                    refuri=f"../slides/{notebook.stem}.html",
                 )
                 count = nodes.inline("", f" ({contents.slides(notebook)} slides)")
                 found += nodes.list_item("", nodes.paragraph("", "", link, count))

@@ -2,13 +2,14 @@
 
     python -m tools.slides      write _build/html/slides/ anew
 
-Tags of cells decide (`tools.contents.SLIDES`): ``slide`` begins a slide, ``slide-below``
-one under it, ``slide-more`` goes on the same slide, ``slide-step`` appears on it at the
-next key, and ``slide-output`` leaves the code of a cell away. All other cells stay away.
+Tags of cells decide (`tools.contents.SLIDES`): ``slide`` begins a slide,
+``slide-below`` one under it, ``slide-more`` goes on the same slide, ``slide-step``
+appears on it at the next key, and ``slide-output`` leaves the code of a cell away. A
+cell with none of them is on no slide.
 
 A slide shows its cells as the page shows them: every number, reference, equation and
-figure is taken from the built page, where `tools.slidemarks` marked the cells. Nothing is
-written twice. Notes for the speaker come from the page of notes on every chapter.
+figure is taken from the built page, where `tools.slidemarks` marked the cells. Nothing
+is written twice. Notes for the speaker come from the page of notes on every chapter.
 """
 
 import json
@@ -25,12 +26,13 @@ from nbconvert import SlidesExporter
 
 from tools import contents, vendor
 from tools.contents import ROOT
-from tools.slidemarks import mark, slides_of
+from tools.slidemarks import MARK, mark, slides_of
 
 TEMPLATES = ROOT / "tools"
 HTML = ROOT / "_build" / "html"
 CDN = "https://cdn.jsdelivr.net/npm/"
 NOTES = "book/teaching/notes"
+HEADINGS = ["h1", "h2", "h3"]
 HIDDEN = ".headerlink, details.hide, .cell_input:empty"
 PLACES = {"Explorer.": 'class="fb-explorer', "Hand out": 'class="exercise'}
 MATHEMATICS = re.compile(r"mathjax", re.I)
@@ -82,22 +84,25 @@ def lead_out(block: Tag, page: str) -> None:
         link["target"] = "_blank"
 
 
-def blocks(article: Tag, cell: dict, page: str) -> list[Tag]:
-    """What a cell shows in the page, without what a slide has no use for.
+def marked(article: Tag) -> dict[str, list[Tag]]:
+    """The mark of a cell -> what the page shows of it, in one walk."""
+    found: dict[str, list[Tag]] = {}
+    for block in article.find_all(True):
+        for name in block.get("class", ()):
+            if name.startswith(MARK):
+                found.setdefault(name, []).append(block)
+    return found
 
-    Raises:
-        ValueError: the page has nothing from this cell.
-    """
-    found = article.find_all(class_=mark(cell["id"]))
-    if not found:
-        raise ValueError(f"{page} shows nothing of the cell {cell['id']}")
+
+def cleaned(found: list[Tag], cell: dict, page: str) -> list[Tag]:
+    """The blocks of a cell without what a slide has no use for, and with open folds."""
+    useless = HIDDEN
+    if contents.OUTPUT_ONLY in contents.tags(cell):
+        useless += ", .cell_input"
     for block in found:
-        useless = HIDDEN
-        if contents.OUTPUT_ONLY in contents.tags(cell):
-            useless += ", .cell_input"
         for part in block.select(useless):
             part.decompose()
-        if block.name == "details":  # a cell of its own is there to be seen
+        if block.name == "details":  # a fold with a tag of its own is there to be seen
             block["open"] = ""
         lead_out(block, page)
     return found
@@ -106,21 +111,29 @@ def blocks(article: Tag, cell: dict, page: str) -> list[Tag]:
 def heading(block: Tag) -> str:
     """The heading of the section that a block stands in, repeated."""
     section = block.find_parent("section")
-    title = section.find(["h1", "h2", "h3"], recursive=False)
+    title = section.find(HEADINGS, recursive=False)
+    for link in title.select(".headerlink"):
+        link.decompose()
     return f'<h2 class="again">{title.decode_contents()}</h2>'
 
 
 def fragments(page: BeautifulSoup, notebook: Path) -> list[tuple[str, str]]:
-    """(what it is for nbconvert, HTML) for each cell of a notebook on the slides."""
-    article, name = page.find("article"), f"book/{notebook.stem}.html"
-    found = []
+    """(what it is for nbconvert, HTML) for each cell of a notebook on the slides.
+
+    Raises:
+        ValueError: the page shows nothing of such a cell.
+    """
+    name, found = f"book/{notebook.stem}.html", []
+    known = marked(page.article)
     for cell in contents.cells(notebook):
         kind = contents.slide(cell)
         if kind is None:
             continue
-        shown = blocks(article, cell, name)
+        if mark(cell["id"]) not in known:
+            raise ValueError(f"{name} shows nothing of the cell {cell['id']}")
+        shown = cleaned(known[mark(cell["id"])], cell, name)
         text = "\n".join(map(str, shown))
-        if kind in ("slide", "subslide") and shown[0].name not in ("h1", "h2", "h3"):
+        if kind in ("slide", "subslide") and shown[0].name not in HEADINGS:
             text = heading(shown[0]) + text
         found.append((kind, text))
     return found
@@ -138,13 +151,19 @@ def notes(page: BeautifulSoup, name: str) -> list[Tag]:
     return []
 
 
-def with_notes(found: list[tuple[str, str]], remarks: list[Tag]) -> list[tuple[str, str]]:
-    """The cells with each note behind the first cell that it speaks of, else the first."""
+def with_notes(
+    found: list[tuple[str, str]], remarks: list[Tag]
+) -> list[tuple[str, str]]:
+    """Each note behind the first cell that it speaks of, else behind the first."""
     after: dict[int, str] = {}
     for remark in remarks:
         start = remark.get_text()
-        needle = next((n for words, n in PLACES.items() if start.startswith(words)), None)
-        place = next((i for i, (_, text) in enumerate(found) if needle and needle in text), 0)
+        needle = next(
+            (n for words, n in PLACES.items() if start.startswith(words)), None
+        )
+        place = next(
+            (i for i, (_, text) in enumerate(found) if needle and needle in text), 0
+        )
         after[place] = after.get(place, "") + str(remark)
     mixed = []
     for i, cell in enumerate(found):
@@ -154,24 +173,31 @@ def with_notes(found: list[tuple[str, str]], remarks: list[Tag]) -> list[tuple[s
     return mixed
 
 
-def deck(notebook: Path, html: Path, remarks: BeautifulSoup) -> str:
+def exporter() -> SlidesExporter:
+    """The slides of nbconvert in the look of the book."""
+    return SlidesExporter(
+        template_name="deck",
+        extra_template_basedirs=[str(TEMPLATES)],
+        reveal_url_prefix=reveal(),
+    )
+
+
+def deck(
+    notebook: Path, html: Path, remarks: BeautifulSoup, make: SlidesExporter
+) -> str:
     """The slides of a chapter, as the text of an HTML file."""
     page = parse(html / "book" / f"{notebook.stem}.html")
     cells = [
         nbformat.v4.new_raw_cell(
-            text, metadata={"raw_mimetype": "text/html", "slideshow": {"slide_type": kind}}
+            text,
+            metadata={"raw_mimetype": "text/html", "slideshow": {"slide_type": kind}},
         )
         for kind, text in with_notes(
             fragments(page, notebook), notes(remarks, notebook.stem)
         )
     ]
-    exporter = SlidesExporter(
-        template_name="deck",
-        extra_template_basedirs=[str(TEMPLATES)],
-        reveal_url_prefix=reveal(),
-    )
     shown = {"name": notebook.stem, "title": contents.title(notebook), **head(page)}
-    return exporter.from_notebook_node(
+    return make.from_notebook_node(
         nbformat.v4.new_notebook(cells=cells), resources={"deck": shown}
     )[0]
 
@@ -179,7 +205,9 @@ def deck(notebook: Path, html: Path, remarks: BeautifulSoup) -> str:
 def listing(decks: list[Deck], html: Path) -> str:
     """The page that leads to all decks."""
     page = parse(html / f"{contents.toc()[0]}.html")
-    templates = Environment(loader=FileSystemLoader(TEMPLATES / "deck"), autoescape=False)
+    templates = Environment(
+        loader=FileSystemLoader(TEMPLATES / "deck"), autoescape=False
+    )
     return templates.get_template("list.html.j2").render(decks=decks, **head(page))
 
 
@@ -188,12 +216,13 @@ def build(html: Path = HTML) -> list[Deck]:
     folder = html / "slides"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    remarks, decks = parse(html / f"{NOTES}.html"), []
+    remarks, make = parse(html / f"{NOTES}.html"), exporter()
+    decks = []
     for page in contents.toc():
         notebook = slides_of(page, ROOT)
         if notebook is None:
             continue
-        text = deck(notebook, html, remarks)
+        text = deck(notebook, html, remarks, make)
         (folder / f"{notebook.stem}.html").write_text(text, encoding="utf8")
         decks.append(
             Deck(notebook.stem, contents.title(notebook), contents.slides(notebook))

@@ -38,10 +38,11 @@
       node.classList.remove("math");
     }
   };
-  const set = window.MathJax
+  const set = window.MathJax // its settings: the script itself comes after this one
     ? new Promise((resolve) => {
         window.MathJax.chtml = { matchFontHeight: false };
         window.MathJax.startup = {
+          ...window.MathJax.startup,
           pageReady: () => {
             notesAsMathML();
             return MathJax.startup.defaultPageReady().then(resolve);
