@@ -102,6 +102,8 @@ def cleaned(found: list[Tag], cell: dict, page: str) -> list[Tag]:
     for block in found:
         for part in block.select(useless):
             part.decompose()
+        for part in block.select("section"):  # for reveal.js a section is a slide
+            part.name = "div"
         if block.name == "details":  # a fold with a tag of its own is there to be seen
             block["open"] = ""
         lead_out(block, page)

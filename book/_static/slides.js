@@ -1,33 +1,38 @@
 // Slides of a chapter: reveal.js, fitted sheets, sliders that keep their arrow keys.
 (() => {
   const NARROW = innerWidth < 640;
+  const SIZE = NARROW ? { width: 480, height: 800 } : { width: 1280, height: 720 };
   const SMALLEST = 0.6; // of the usual size; tests hold every slide above it
-  const slides = () => [...document.querySelectorAll(".slides section:not(.stack)")];
-
   // Everything but the notes of a slide goes into a sheet that can be made smaller.
-  for (const slide of slides()) {
-    if (slide.querySelector(":scope > section")) continue;
+  for (const slide of document.querySelectorAll(".slides > section > section")) {
     const sheet = document.createElement("div");
     sheet.className = "sheet";
     sheet.append(...[...slide.childNodes].filter((n) => !n.matches?.("aside.notes")));
     slide.prepend(sheet);
   }
 
+  const slides = document.querySelector(".slides");
   const cut = (node) => node.scrollWidth > node.clientWidth + 1;
-  const tooLarge = (sheet, room) =>
-    sheet.getBoundingClientRect().height / Reveal.getScale() > room ||
-    [...sheet.querySelectorAll("div.math, pre, .sheet > *")].some(cut);
+  const tooLarge = (sheet) =>
+    sheet.getBoundingClientRect().height > SIZE.height ||
+    [...sheet.querySelectorAll("div.math, pre, table")].some(cut);
 
   // Make a sheet smaller, in small steps, until it is as high and wide as its slide.
   const fit = (sheet) => {
-    const room = Reveal.getConfig().height;
+    const around = [sheet.parentElement, sheet.parentElement.parentElement];
+    around.forEach((node) => node.style.setProperty("display", "block", "important"));
     sheet.style.zoom = 1;
-    for (let size = 1; size > SMALLEST && tooLarge(sheet, room); ) {
+    for (let size = 1; size > SMALLEST && tooLarge(sheet); ) {
       size = Math.round(100 * size - 4) / 100;
       sheet.style.zoom = size;
     }
+    around.forEach((node) => node.style.removeProperty("display"));
   };
-  const fitAll = () => document.querySelectorAll(".sheet").forEach(fit);
+  const fitAll = () => {
+    slides.style.width = `${SIZE.width}px`;
+    document.querySelectorAll(".sheet").forEach(fit);
+    slides.style.width = "";
+  };
 
   // Notes are shown in a window of their own, which has no MathJax: MathML needs none.
   const notesAsMathML = () => {
@@ -38,18 +43,21 @@
       node.classList.remove("math");
     }
   };
-  const set = window.MathJax // its settings: the script itself comes after this one
-    ? new Promise((resolve) => {
-        window.MathJax.chtml = { matchFontHeight: false };
-        window.MathJax.startup = {
-          ...window.MathJax.startup,
-          pageReady: () => {
-            notesAsMathML();
-            return MathJax.startup.defaultPageReady().then(resolve);
-          },
-        };
-      })
-    : Promise.resolve();
+  const script = document.querySelector("script[src*=mathjax i]");
+  const set = new Promise((resolve) => {
+    if (!script) resolve();
+    script?.addEventListener("error", resolve);
+    window.MathJax = {
+      ...window.MathJax,
+      chtml: { matchFontHeight: false },
+      startup: {
+        pageReady: () => {
+          notesAsMathML();
+          return MathJax.startup.defaultPageReady().then(resolve);
+        },
+      },
+    };
+  });
 
   // A slider keeps its arrow keys; Escape and a presenter's Page keys leave it.
   addEventListener(
@@ -75,24 +83,22 @@
     root.dataset.theme = root.dataset.theme === "dark" ? "light" : "dark";
     localStorage.setItem("theme", root.dataset.theme);
   };
-  const size = NARROW ? { width: 480, height: 800 } : { width: 1280, height: 720 };
-  window.deckReady = Promise.all([
+  const start = () =>
     Reveal.initialize({
-      ...size,
+      ...SIZE,
       center: false,
-      controlsLayout: "edges",
       hash: true,
-      margin: NARROW ? 0.06 : 0.05,
+      margin: 0.06,
       plugins: [RevealNotes],
       scrollActivationWidth: null, // a phone gets slides of its own shape instead
       slideNumber: "c/t",
       transition: "none",
-      viewDistance: 999, // hidden slides keep their size, so that all can be fitted
-      mobileViewDistance: 999,
-    }),
-    set,
-  ]).then(() => {
-    Reveal.addKeyBinding({ keyCode: 68, key: "D", description: "Light or dark" }, turn);
-    fitAll();
-  });
+    });
+  window.deckReady = set
+    .then(() => document.fonts.ready)
+    .then(fitAll)
+    .then(start)
+    .then(() =>
+      Reveal.addKeyBinding({ keyCode: 68, key: "D", description: "Light or dark" }, turn),
+    );
 })();
