@@ -8,10 +8,11 @@ from tools import contents
 DECKS = sorted(p.stem for p in contents.notebooks() if contents.slides(p))
 SMALLEST = 0.6  # of the usual size of the letters
 READY = "window.deckReady.then(() => null)"
-# sizes on the canvas: what a slide needs, what it has, and what was cut off
+# what each slide needs of the canvas; they are shown one after another
 SHEETS = """() => [...document.querySelectorAll(".sheet")].map((sheet, i) => {
+  const slide = sheet.closest("section"), place = Reveal.getIndices(slide);
+  Reveal.slide(place.h, place.v, 99);
   const box = sheet.getBoundingClientRect(), scale = Reveal.getScale();
-  const slide = sheet.closest("section");
   const parts = [...sheet.querySelectorAll("div.math, pre, figure, img, table")];
   return {
     number: i + 1,
