@@ -53,6 +53,15 @@ def cache_folder(root: Path) -> Path:
     return root / "_build" / ".jupyter_cache"
 
 
+def retag(result: nbformat.NotebookNode, notebook: Path) -> None:
+    """Give the cells of a result the tags of today: those for slides may be new."""
+    ran = (cell for cell in result.cells if cell["cell_type"] == "code")
+    for cell, now in zip(ran, contents.cells(notebook, "code"), strict=True):
+        cell["metadata"].pop("tags", None)
+        if contents.tags(now):
+            cell["metadata"]["tags"] = contents.tags(now)
+
+
 def fill_cache(app: Sphinx, config: Config) -> None:
     """Hand the filed results to myst-nb; refuse to build without one of them."""
     root = Path(app.srcdir)
@@ -66,6 +75,7 @@ def fill_cache(app: Sphinx, config: Config) -> None:
     for path in contents.notebooks(root):
         nb = nbformat.read(chapters.executed(path, root), as_version=4)
         seconds = nb.metadata.pop("flatbook")["seconds"]
+        retag(nb, path)
         cache.cache_notebook_bundle(
             CacheBundleIn(nb, str(path), data={"execution_seconds": seconds}),
             check_validity=False,

@@ -5,7 +5,7 @@ execution key: a digest of all that the outputs depend on. That is the notebook'
 code cells, tags and stored checked outputs; the modules of the package that it
 imports, with all that those import; the result cards where it reads them; the
 versions of Python and of the numerical packages; and the way it is run. Prose is
-not part of it, so a corrected sentence costs no execution.
+not part of it, nor are the tags for slides, so a corrected sentence costs no execution.
 
     python -m tools.chapters            run what is missing
     python -m tools.chapters --accept   and store new outputs of checked cells
@@ -99,7 +99,7 @@ def key(notebook: Path, root: Path = ROOT) -> str:
     )
     files = dependencies("\n".join(contents.text(cell) for cell in code), root)
     parts = {
-        "cells": [[contents.text(c), contents.tags(c)] for c in code],
+        "cells": [[contents.text(c), contents.run_tags(c)] for c in code],
         "checked": list(checked),
         "files": {
             path.relative_to(root).as_posix(): hashlib.sha256(
@@ -139,7 +139,7 @@ def run(paths: list[Path], *, accept: bool) -> int:
         variables["FLATBOOK_ACCEPT"] = "1"
     command = (
         *(sys.executable, "-m", "pytest", "-q", "--nbval", "--nbval-current-env"),
-        *("--nbval-cell-timeout=120", "--dist", "loadfile", "-n", "2"),
+        *("--nbval-cell-timeout=600", "--dist", "loadfile", "-n", "2"),
         *("--nbval-sanitize-with", str(ROOT / "tests" / "nbval-sanitize.cfg")),
         *map(str, paths),
     )

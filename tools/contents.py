@@ -8,6 +8,13 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 CHECKED = "nbval-check-output"
+SLIDES = {  # tag of a cell -> what it is on the slides, in the words of nbconvert
+    "slide": "slide",
+    "slide-below": "subslide",
+    "slide-step": "fragment",
+    "slide-more": "-",
+}
+OUTPUT_ONLY = "slide-output"  # the slide shows what the cell puts out, not its code
 
 
 def _files(node: object) -> Iterator[str]:
@@ -54,6 +61,11 @@ def tags(cell: dict) -> list[str]:
     return cell["metadata"].get("tags", [])
 
 
+def run_tags(cell: dict) -> list[str]:
+    """The tags of a cell that say how it runs: those for slides say nothing of it."""
+    return [t for t in tags(cell) if t not in SLIDES and t != OUTPUT_ONLY]
+
+
 def cells(path: Path, kind: str | None = None) -> list[dict]:
     """The cells of a notebook, of one kind ("code", "markdown") or all."""
     found = json.loads(path.read_text(encoding="utf8"))["cells"]
@@ -68,3 +80,25 @@ def unstored(path: Path) -> list[str]:
         if CHECKED in tags(cell)
         and not (cell["outputs"] and cell["execution_count"] is not None)
     ]
+
+
+def slide(cell: dict) -> str | None:
+    """What a cell is on the slides, in the words of nbconvert; None if not there.
+
+    Raises:
+        ValueError: two tags ask for different things.
+    """
+    found = [SLIDES[tag] for tag in tags(cell) if tag in SLIDES]
+    if len(found) > 1:
+        raise ValueError(f"cell {cell['id']} is on one slide only, tags: {tags(cell)}")
+    return found[0] if found else None
+
+
+def slides(path: Path) -> int:
+    """How many slides the tags of a notebook ask for."""
+    return sum(slide(cell) in ("slide", "subslide") for cell in cells(path))
+
+
+def title(path: Path) -> str:
+    """The title of a notebook, from its first cell."""
+    return text(cells(path)[0]).splitlines()[0].removeprefix("# ")

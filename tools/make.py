@@ -68,7 +68,7 @@ CHAPTERS = Step(
 )
 PAGES = Step(
     "pages",
-    "strict build of the HTML from those results, and the list of its outside links",
+    "strict build of the HTML and the slides, and the list of its outside links",
     (("-m", "tools.pages"), ("-m", "tools.links", "--write")),
 )
 CONTENTS = Step(
@@ -94,6 +94,11 @@ ACCEPT = Step(
     "accept",
     "run the changed notebooks and store the outputs of their checked cells",
     (("-m", "tools.chapters", "--accept"),),
+)
+SLIDES = Step(
+    "slides",
+    "a deck of each chapter, from the tags of its cells",
+    (("-m", "tools.slides"),),
 )
 COURSE = Step(
     "course",
@@ -121,6 +126,7 @@ TARGETS = {
     "fix": (SETUP, FIX),
     "accept": (SETUP, ACCEPT),
     "colab": (SETUP, COLAB),
+    "slides": (SETUP, OFFLINE, CHAPTERS, PAGES, SLIDES),
     "course": (SETUP, COURSE),
     "address": (SETUP, ADDRESS),
     "check-address": (SETUP, CHECK_ADDRESS),

@@ -1,4 +1,4 @@
-"""Build the HTML strictly and from nothing, unless nothing has changed.
+"""Build the HTML and the slides strictly and from nothing, unless nothing has changed.
 
 The build never executes a notebook: `tools.bookext` hands it the results that
 `tools.chapters` filed. Any warning is an error. A digest of all inputs lies in the
@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tools import address, chapters, contents
+from tools import address, chapters, contents, slides
 from tools.contents import ROOT
 
 BUILD = ROOT / "_build"
@@ -62,7 +62,7 @@ def main() -> int:
     if STAMP.is_file() and STAMP.read_text() == now:
         print("the pages are up to date")
         return 0
-    code = build()
+    code = build() or slides.main()
     if code == 0:
         STAMP.write_text(now)
     return code

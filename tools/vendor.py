@@ -1,4 +1,4 @@
-"""Put MathJax and the widget runtime beside the book, so its pages need no network.
+"""Put MathJax, reveal.js and the widget runtime beside the book: it needs no network.
 
     python -m tools.vendor            fill book/_static/vendor with npm
     python -m tools.vendor --record   write the checksums of what npm gives now

@@ -12,9 +12,11 @@ MODE = "document.documentElement.dataset.theme"
 
 
 def names():
-    """Every page of the site but the one that only leads to the first chapter."""
+    """Every page but the one that only leads to the first chapter, and the slides."""
     found = HTML.rglob("*.html")
-    pages = (p.relative_to(HTML) for p in found if "_static" not in p.parts)
+    pages = (
+        p.relative_to(HTML) for p in found if not {"_static", "slides"} & set(p.parts)
+    )
     return sorted(p.with_suffix("").as_posix() for p in pages if p.stem != "index")
 
 
