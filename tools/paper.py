@@ -31,6 +31,7 @@ SCREEN_ONLY = (
     *(".tag_colab-setup", "details.hide", ".sd-summary-state-marker", ".screen-only"),
 )
 POINTING = ("for", "aria-labelledby", "aria-describedby", "headers")
+UNCOLOURED = ["n", "p", "w"]  # names, brackets and blanks in code
 SHEETS = ("pygments.css", "basic.css", "flatbook.css", "backmatter.css")
 FACE = re.compile(
     r"(?P<family>.+?)-(?P<subset>latin-ext|latin|greek)-(?P<weight>\d+)"
@@ -106,6 +107,10 @@ def strip(article: Tag) -> None:
         found.decompose()
     for link in article.select("a.image-reference"):
         link.unwrap()
+    for token in article.find_all("span", class_=UNCOLOURED):
+        token.unwrap()  # a PDF that is read aloud keeps a record of each of them
+    for sheet in article.select(".handout"):  # on the screen it prints by itself
+        sheet["class"].remove("handout")
     for cell in article.select("div.cell"):
         if not cell.get_text(strip=True) and not cell.find(["img", "svg"]):
             cell.decompose()
@@ -230,15 +235,10 @@ def _point(solution: Tag, chapter: Tag) -> None:
     exercise.append(there)
 
 
-def once(chapters: list[Tag]) -> None:
-    """Keep each style sheet within the chapters only where it comes first."""
-    seen = set()
-    for chapter in chapters:
-        for sheet in chapter.find_all("style"):
-            if sheet.string in seen:
-                sheet.decompose()
-            else:
-                seen.add(sheet.string)
+def sheets(chapters: list[Tag]) -> str:
+    """Take the style sheets out of the chapters: each of them once."""
+    found = [s.extract() for chapter in chapters for s in chapter.find_all("style")]
+    return "\n".join(dict.fromkeys(str(sheet.string) for sheet in found))
 
 
 def cover(root: Path = ROOT) -> Tag:
@@ -322,6 +322,12 @@ def gather(listed: list[tuple[str, list[Tag]]]) -> list[tuple[str, list[Tag]]]:
     return listed
 
 
+def headings(document: Tag) -> list[str]:
+    """The words of all headings in their order, formulas as they are written."""
+    found = document.find_all([f"h{level}" for level in range(1, 7)])
+    return [re.sub(r"\\[()]", "", " ".join(h.get_text().split())) for h in found]
+
+
 def document(build: Path, root: Path = ROOT) -> BeautifulSoup:
     """The whole book for paper, from the pages of ``build``.
 
@@ -339,9 +345,9 @@ def document(build: Path, root: Path = ROOT) -> BeautifulSoup:
     ready = {p: prepare(text, p, pages, site) for p, text in texts.items()}
     listed = gather([(p.caption, [ready[q] for q in p.pages]) for p in parts(root)])
     chapters = [chapter for _, found in listed for chapter in found]
-    once(chapters)
+    rules = f"{sheets(chapters)}\n{running(chapters)}"
     body = [cover(root), contents(listed), *chapters]
-    return _whole(body, running(chapters), texts[pages[0]], citations.load(root))
+    return _whole(body, rules, texts[pages[0]], citations.load(root))
 
 
 def _whole(body: list[Tag], rules: str, page: str, cff: dict) -> BeautifulSoup:
@@ -354,7 +360,7 @@ def _whole(body: list[Tag], rules: str, page: str, cff: dict) -> BeautifulSoup:
         soup.head.append(new("link", rel="stylesheet", href=f"../html/_static/{name}"))
     for name in ("fonts.css", "paper.css"):
         soup.head.append(new("link", rel="stylesheet", href=name))
-    soup.head.append(new("style", rules))
+    soup.head.insert(1, new("style", rules))  # paper.css has the last word
     only = SoupStrainer("script")
     for script in list(BeautifulSoup(page, "html.parser", parse_only=only)):
         if "window.MathJax" in (script.string or "") or "mathjax" in script.get("src", ""):

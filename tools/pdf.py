@@ -15,8 +15,10 @@ from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
+from bs4 import BeautifulSoup
 from playwright.sync_api import Page, sync_playwright
 from pypdf import PdfReader, PdfWriter
+from pypdf.generic import DictionaryObject, NameObject, TextStringObject
 
 from tools import browser, citations, paper, pdf_check, vendor
 from tools.pages import BUILD, HTML
@@ -93,10 +95,31 @@ def numbered(page: Page) -> bytes:
     raise NotSetError("the page numbers do not settle")
 
 
-def signed(pdf: bytes) -> bytes:
-    """The PDF with its authors and its subject."""
+def entries(outline: DictionaryObject) -> Iterator[DictionaryObject]:
+    """The bookmarks of an outline in reading order."""
+    at = outline.get("/First")
+    while at is not None:
+        entry = at.get_object()
+        yield entry
+        yield from entries(entry)
+        at = entry.get("/Next")
+
+
+def finished(pdf: bytes, titles: list[str]) -> bytes:
+    """The PDF with its authors and subject, and with headings as its bookmarks.
+
+    The browser makes one for each heading, but loses blanks and formulas in them.
+
+    Raises:
+        NotSetError: there are not as many bookmarks as headings.
+    """
     cff = citations.load()
     writer = PdfWriter(clone_from=BytesIO(pdf))
+    found = list(entries(writer.root_object["/Outlines"].get_object()))
+    if len(found) != len(titles):
+        raise NotSetError(f"{len(found)} bookmarks for {len(titles)} headings")
+    for entry, title in zip(found, titles, strict=True):
+        entry[NameObject("/Title")] = TextStringObject(title)
     writer.add_metadata(
         {
             "/Title": cff["title"],
@@ -124,8 +147,8 @@ def typefaces() -> None:
         print("npm did not bring the typefaces of the PDF: it takes installed ones")
 
 
-def write(folder: Path = FOLDER) -> Path:
-    """Write the document and its style sheets where the browser will read them."""
+def write(document: BeautifulSoup, folder: Path = FOLDER) -> Path:
+    """Write a document and its style sheets where the browser will read them."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     shutil.copy(OWN / "paper.css", folder)
@@ -133,7 +156,7 @@ def write(folder: Path = FOLDER) -> Path:
     faces = paper.faces(names, f"../{FONTS.name}/")
     (folder / "fonts.css").write_text(faces, encoding="utf8")
     path = folder / "flatbook.html"
-    path.write_text(str(paper.document(HTML)), encoding="utf8")
+    path.write_text(str(document), encoding="utf8")
     return path
 
 
@@ -141,8 +164,9 @@ def main() -> int:
     """Make the PDF and check it."""
     try:
         typefaces()
-        with opened(write()) as page:
-            pdf = signed(numbered(page))
+        document = paper.document(HTML)
+        with opened(write(document)) as page:
+            pdf = finished(numbered(page), paper.headings(document))
     except (NotSetError, ValueError, vendor.ChecksumError) as error:
         print(error)
         return 1
