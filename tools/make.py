@@ -106,6 +106,17 @@ COURSE = Step(
     "the exercises as notebooks to hand out, to collect and to grade",
     (("-m", "tools.course"),),
 )
+PRINTER = Step(
+    "browser",
+    "a Chrome, Chromium or Edge that prints",
+    (("-m", "tools.browser", "required"),),
+    system_python=True,
+)
+PDF = Step(
+    "PDF",
+    "the pages as one book on A4, with solutions as an appendix",
+    (("-m", "tools.pdf"),),
+)
 COLAB = Step(
     "Colab",
     "the chapters in clean environments, as Colab would run them",
@@ -128,6 +139,7 @@ TARGETS = {
     "accept": (SETUP, ACCEPT),
     "colab": (SETUP, COLAB),
     "course": (SETUP, COURSE),
+    "pdf": (PRINTER, SETUP, OFFLINE, CHAPTERS, PAGES, PDF),
     "address": (SETUP, ADDRESS),
     "check-address": (SETUP, CHECK_ADDRESS),
 }

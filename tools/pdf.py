@@ -2,34 +2,32 @@
 
     python -m tools.pdf
 
-`tools.paper` makes one document of the built pages. A browser sets its formulas and
+`tools.binding` makes one document of the built pages. A browser sets its formulas and
 prints it twice: the first print tells on which page everything is, these numbers are
 filled in, and the second print is the book. Then `tools.pdf_check` reads the file as a
-stranger would, and the command fails if anything is not as it should be.
+stranger would, and the command fails if anything is not as it should be. Chrome,
+Chromium or Edge 131 or newer prints the heads and numbers of pages.
 """
 
 import shutil
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
 from bs4 import BeautifulSoup
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Error, Page, sync_playwright
 from pypdf import PdfReader, PdfWriter
 from pypdf.generic import DictionaryObject, NameObject, TextStringObject
 
-from tools import browser, citations, paper, pdf_check, vendor
+from tools import binding, browser, citations, pdf_check, typefaces, vendor
 from tools.pages import BUILD, HTML
 
 FOLDER = BUILD / "pdf"
-FONTS = BUILD / "fonts"
 TARGET = BUILD / "flatbook.pdf"
 OWN = Path(__file__).parent
-WANTED = OWN / "vendor_fonts.json"
-WIDTH = 627  # CSS pixels between the margins of A4 that paper.css sets
-PRINTS = 4  # numbers stand after two, unless one of them moves a line
+WIDTH = 642  # CSS pixels between the margins of A4 that paper.css sets
+PRINTS = 3  # one is enough, unless a number moves a line
 NUMBERS = """pages => { for (const span of document.querySelectorAll("span.page"))
     span.textContent = pages[span.dataset.of] ?? span.textContent }"""
 
@@ -40,27 +38,38 @@ class NotSetError(Exception):
 
 @contextmanager
 def opened(path: Path) -> Iterator[Page]:
-    """The document in a browser, as wide as the paper, with its formulas set.
+    """The document in a browser, as wide as the paper, ready to print.
 
     Raises:
-        NotSetError: MathJax did not load, or something is wider than the paper.
+        NotSetError: it cannot be set.
     """
     program = browser.find()
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(
             executable_path=program, env=browser.environment(program)
         )
-        page = started.new_page(viewport={"width": WIDTH, "height": 900})
-        page.set_default_timeout(0)
-        page.emulate_media(media="print", color_scheme="light")
-        page.goto(path.as_uri())
-        wide = page.evaluate((OWN / "paper.js").read_text(encoding="utf8"))
-        if wide is None:
-            raise NotSetError("MathJax did not load, so no formula can be set")
-        if wide:
-            raise NotSetError(f"wider than the paper: {'; '.join(wide)}")
-        yield page
-        started.close()
+        try:
+            page = started.new_page(viewport={"width": WIDTH, "height": 900})
+            page.set_default_timeout(0)  # a book takes longer than a page
+            page.emulate_media(media="print", color_scheme="light")
+            page.goto(path.as_uri())
+            arrange(page)
+            yield page
+        finally:
+            started.close()
+
+
+def arrange(page: Page) -> None:
+    """Wait for the formulas, and make what is too wide smaller.
+
+    Raises:
+        NotSetError: MathJax did not load, or something is wider than the paper.
+    """
+    wide = page.evaluate((OWN / "paper.js").read_text(encoding="utf8"))
+    if wide is None:
+        raise NotSetError("MathJax did not load, so no formula can be set")
+    if wide:
+        raise NotSetError(f"wider than the paper: {'; '.join(wide)}")
 
 
 def printed(page: Page, *, final: bool = True) -> bytes:
@@ -85,13 +94,13 @@ def numbered(page: Page) -> bytes:
     Raises:
         NotSetError: they do not settle.
     """
-    before: dict[str, int] = {}
+    now = places(printed(page, final=False))
     for _ in range(PRINTS):
-        now = places(printed(page, final=False))
-        if now == before:
-            return printed(page)
         page.evaluate(NUMBERS, now)
-        before = now
+        pdf, before = printed(page), now
+        now = places(pdf)
+        if now == before:
+            return pdf
     raise NotSetError("the page numbers do not settle")
 
 
@@ -123,7 +132,7 @@ def finished(pdf: bytes, titles: list[str]) -> bytes:
     writer.add_metadata(
         {
             "/Title": cff["title"],
-            "/Author": ", ".join(a.get("name", "") for a in cff["authors"]),
+            "/Author": binding.authors(cff),
             "/Subject": " ".join(cff["abstract"].split()),
             "/Keywords": ", ".join(cff["keywords"]),
         }
@@ -133,27 +142,13 @@ def finished(pdf: bytes, titles: list[str]) -> bytes:
     return whole.getvalue()
 
 
-def typefaces() -> None:
-    """Fetch the typefaces with npm; without it the book takes those of the machine.
-
-    Raises:
-        vendor.ChecksumError: a package is not the reviewed one.
-    """
-    if vendor.complete(FONTS, WANTED):
-        return
-    try:
-        vendor.fill(WANTED, FONTS)
-    except (OSError, subprocess.SubprocessError):
-        print("npm did not bring the typefaces of the PDF: it takes installed ones")
-
-
 def write(document: BeautifulSoup, folder: Path = FOLDER) -> Path:
     """Write a document and its style sheets where the browser will read them."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     shutil.copy(OWN / "paper.css", folder)
-    names = [path.name for path in sorted(FONTS.glob("*.woff2"))]
-    faces = paper.faces(names, f"../{FONTS.name}/")
+    names = [path.name for path in sorted(typefaces.FOLDER.glob("*.woff2"))]
+    faces = typefaces.faces(names, "../fonts/")
     (folder / "fonts.css").write_text(faces, encoding="utf8")
     path = folder / "flatbook.html"
     path.write_text(str(document), encoding="utf8")
@@ -161,16 +156,23 @@ def write(document: BeautifulSoup, folder: Path = FOLDER) -> Path:
 
 
 def main() -> int:
-    """Make the PDF and check it."""
+    """Make the PDF and check it; says what is wrong, else where it is."""
     try:
-        typefaces()
-        document = paper.document(HTML)
+        typefaces.fetch()
+        document = binding.document(HTML)
         with opened(write(document)) as page:
-            pdf = finished(numbered(page), paper.headings(document))
-    except (NotSetError, ValueError, vendor.ChecksumError) as error:
+            pdf = finished(numbered(page), binding.headings(document))
+    except (NotSetError, ValueError, Error, vendor.ChecksumError) as error:
         print(error)
         return 1
     TARGET.write_bytes(pdf)
+    wrong = pdf_check.problems(TARGET, pdf_check.expected())
+    for problem in wrong:
+        print(problem)
+    if wrong:
+        return 1
+    size = len(pdf) / 1e6
+    print(f"{TARGET}: {len(PdfReader(TARGET).pages)} pages, {size:.0f} MB")
     return 0
 
 

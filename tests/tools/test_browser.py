@@ -91,3 +91,29 @@ def test_compressed_files_become_a_program(tmp_path):
     browser.expand(tmp_path)
     assert browser.version(tmp_path / "chromium") == "Carried 2.0"
     assert not list(tmp_path.glob("*.br"))
+
+
+def test_what_needs_a_browser_says_so_in_one_sentence(bare, monkeypatch, capsys):
+    monkeypatch.setattr(browser, "fetch", lambda: None)
+    assert browser.required() == 1
+    assert capsys.readouterr().out.startswith("A browser is needed: there is no Chrome")
+    monkeypatch.setenv("FLATBOOK_BROWSER", "nowhere")
+    assert browser.required() == 1
+    assert "FLATBOOK_BROWSER=nowhere" in capsys.readouterr().out
+
+
+def test_npm_that_brings_no_browser_is_named(bare, monkeypatch, capsys):
+    def fetch():
+        raise FileNotFoundError("npm")
+
+    monkeypatch.setattr(browser, "fetch", fetch)
+    assert browser.required() == 1
+    out = capsys.readouterr().out
+    assert "npm did not bring one" in out
+    assert len(out.splitlines()) == 1
+
+
+def test_an_installed_browser_is_enough(bare, capsys):
+    program(bare / "bin" / "chromium")
+    assert browser.required() == 0
+    assert not capsys.readouterr().out

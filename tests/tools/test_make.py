@@ -34,3 +34,10 @@ def test_success_says_how_to_open_the_book(monkeypatch, capsys):
     out = capsys.readouterr().out
     assert str(make.INDEX) in out
     assert all(step.title in out for step in make.TARGETS["book"])
+
+
+def test_paper_asks_for_a_browser_before_any_work():
+    steps = make.TARGETS["pdf"]
+    assert steps[0] is make.PRINTER
+    assert steps[0].system_python, "before the environment is made"
+    assert steps[1:] == (*make.TARGETS["book"], make.PDF)
