@@ -9,6 +9,7 @@ stranger would, and the command fails if anything is not as it should be. Chrome
 Chromium or Edge 131 or newer prints the heads and numbers of pages.
 """
 
+import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -157,6 +158,7 @@ def write(document: BeautifulSoup, folder: Path = FOLDER) -> Path:
 
 def main() -> int:
     """Make the PDF and check it; says what is wrong, else where it is."""
+    logging.getLogger("pypdf").setLevel(logging.ERROR)  # it counts objects aloud
     try:
         typefaces.fetch()
         document = binding.document(HTML)

@@ -83,8 +83,9 @@ def chapters(reader: PdfReader, book: Book) -> Iterator[str]:
             yield f"does not begin on a page of its own: {title}"
         if str(page) not in reader.pages[page - 1].extract_text().split():
             yield f"page {page} does not print its number"
-    front = " ".join(p.extract_text() for p in reader.pages[: min(pages, default=0)])
-    told = [int(word) for word in front.split() if word.isdigit()]
+    before = reader.pages[: min(pages, default=1) - 1]
+    front = " ".join(page.extract_text() for page in before)
+    told = [int(word) for word in front.split() if word.isdecimal()]
     if [n for n in told if n in pages][: len(pages)] != pages:
         yield f"the contents tell other pages than {pages}"
 
@@ -111,7 +112,8 @@ def solutions(reader: PdfReader, book: Book) -> Iterator[str]:
 def fonts(page: PageObject) -> dict[str, DictionaryObject]:
     """Name within the page -> font; for a composite font the one that it is made of."""
     found = {}
-    for name, entry in page["/Resources"].get("/Font", {}).items():
+    given = page.get("/Resources", DictionaryObject()).get_object()
+    for name, entry in given.get("/Font", {}).items():
         font = entry.get_object()
         parts = font.get("/DescendantFonts")
         found[name] = parts[0].get_object() if parts else font
@@ -124,23 +126,30 @@ def embedded(font: DictionaryObject) -> bool:
     return font["/Subtype"] == "/Type3" or any("/FontFile" in key for key in described)
 
 
+def boxes(code: bytes, known: dict[str, DictionaryObject]) -> int:
+    """How often the content of a page shows glyph 0, which stands for none."""
+    width, found = 4, 0
+    for match in SHOWN.finditer(code):
+        if match["font"]:
+            simple = known["/" + match["font"].decode()]["/Subtype"] == "/Type3"
+            width = 2 if simple else 4  # digits for each glyph
+        else:
+            codes = match["codes"].decode()
+            glyphs = [codes[i : i + width] for i in range(0, len(codes), width)]
+            found += glyphs.count("0" * width)
+    return found
+
+
 def letters(reader: PdfReader) -> Iterator[str]:
     """Fonts that are not in the file, characters without a shape, empty pages."""
     away = set()
     for number, page in enumerate(reader.pages, start=1):
-        known, code = fonts(page), page.get_contents().get_data()
+        written, known = page.get_contents(), fonts(page)
+        code = b"" if written is None else written.get_data()
         away |= {str(f.get("/BaseFont")) for f in known.values() if not embedded(f)}
-        width, boxes = 4, 0
-        for match in SHOWN.finditer(code):
-            if match["font"]:
-                simple = known["/" + match["font"].decode()]["/Subtype"] == "/Type3"
-                width = 2 if simple else 4
-            else:
-                codes = match["codes"].decode()
-                glyphs = [codes[i : i + width] for i in range(0, len(codes), width)]
-                boxes += glyphs.count("0" * width)
-        if boxes:
-            yield f"page {number} has {boxes} characters that no typeface has"
+        missing = boxes(code, known)
+        if missing:
+            yield f"page {number} has {missing} characters that no typeface has"
         if b"Tj" not in code and b" Do" not in code:
             yield f"page {number} is empty"
     if away:
