@@ -14,7 +14,8 @@ pytestmark = pytest.mark.xdist_group("pdf")
 READY = "<script>window.MathJax = {startup: {promise: Promise.resolve()}}</script>"
 TITLES = ("One", "What is L?")
 BOOK = Book(TITLES, 1)
-BODY = """<style>@page { size: A4; margin: 20mm; @bottom-right { content: counter(page) } }
+BODY = """<style>
+@page { size: A4; margin: 20mm; @bottom-right { content: counter(page) } }
 .chapter { break-before: page }</style>
 <nav><h1>Contents</h1><ul><li><a href="#one">One</a> <span class="page"
 data-of="one">000</span></li><li><a href="#two">Two</a> <span class="page"

@@ -48,7 +48,8 @@ def test_what_only_a_screen_needs_goes():
 def test_code_keeps_its_words_and_its_colours():
     page = article(
         '<pre><span class="k">def</span><span class="w"> </span>'
-        '<span class="n">f</span><span class="p">():</span> <span class="mi">1</span></pre>'
+        '<span class="n">f</span><span class="p">():</span>'
+        ' <span class="mi">1</span></pre>'
     )
     paper.strip(page)
     assert page.get_text() == "def f(): 1"
