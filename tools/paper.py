@@ -102,9 +102,14 @@ def unfold(article: Tag) -> None:
         fold.attrs.pop("open", None)
 
 
+def beside(page: str, path: str) -> str:
+    """What a relative path on a page means, from the folder of all pages."""
+    return posixpath.normpath(posixpath.join(posixpath.dirname(page), path))
+
+
 def lead(article: Tag, page: str, pages: Iterable[str], site: str) -> None:
     """Make ids unique in the document, and links and pictures find their target."""
-    known, folder = set(pages), posixpath.dirname(page)
+    known = set(pages)
     for element in article.find_all(id=True):
         element["id"] = f"{slug(page)}--{element['id']}"
     for name in POINTING:
@@ -115,7 +120,7 @@ def lead(article: Tag, page: str, pages: Iterable[str], site: str) -> None:
         path, _, anchor = link["href"].partition("#")
         if "://" in path or path.startswith("mailto:"):
             continue
-        there = posixpath.normpath(posixpath.join(folder, path)) if path else page
+        there = beside(page, path) if path else page
         target = there.removesuffix(".html")
         if target in known:
             link["href"] = f"#{slug(target)}" + (f"--{anchor}" if anchor else "")
@@ -123,8 +128,7 @@ def lead(article: Tag, page: str, pages: Iterable[str], site: str) -> None:
             link["href"] = site + there + (f"#{anchor}" if anchor else "")
     for picture in article.find_all("img", src=True):
         if not picture["src"].startswith("data:"):
-            there = posixpath.normpath(posixpath.join(folder, picture["src"]))
-            picture["src"] = f"../html/{there}"
+            picture["src"] = f"../html/{beside(page, picture['src'])}"
 
 
 def rank(article: Tag, by: int) -> None:
