@@ -11,12 +11,13 @@ test:            ## check everything: style, types, tests, chapters, pages
 fix:             ## put code and notebooks into their normal form
 accept:          ## store the new outputs of checked cells (read the diff)
 slides:          ## the slides of all chapters: _build/html/slides/index.html
+pdf:             ## the book on paper: _build/flatbook.pdf (needs a browser)
 course:          ## the exercises as assignments: _build/course (nbgrader)
 colab:           ## rehearse Colab: clean environments, oldest and newest packages
 address:         ## write the public address of the repository everywhere
 check-address:   ## say where another address is written
 
-book test fix accept slides course colab address check-address:
+book test fix accept slides pdf course colab address check-address:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "flatbook needs Python 3.11 or newer, and $(PYTHON) is:" \
 	    "$$($(PYTHON) --version 2>&1). Try: make $@ PYTHON=python3.13"; exit 2; }
@@ -25,5 +26,5 @@ book test fix accept slides course colab address check-address:
 clean:           ## remove what was built (not .venv)
 	rm -rf _build book/_static/vendor .mypy_cache .pytest_cache .ruff_cache
 
-.PHONY: help book test fix accept slides course colab address check-address clean
+.PHONY: help book test fix accept slides pdf course colab address check-address clean
 .NOTPARALLEL:

@@ -1,7 +1,8 @@
 """A browser for the tests of the built pages, and axe-core, which they run in it.
 
-    python -m tools.browser          find or fetch both, and say what there is
-    python -m tools.browser test     and run the tests of tests/browser
+    python -m tools.browser             find or fetch both, and say what there is
+    python -m tools.browser test        and run the tests of tests/browser
+    python -m tools.browser required    find or fetch the browser; fail without one
 
 A browser is what ``FLATBOOK_BROWSER`` names, or an installed Chrome, Chromium, Edge
 or Brave. Where there is none, Linux on x86-64 takes the headless Chromium that the
@@ -50,6 +51,11 @@ UNCHECKED = (
 MISSING = (
     "there is no Chrome, Chromium or Edge here (FLATBOOK_BROWSER can name one) or no "
     "axe-core, and npm did not bring it"
+)
+
+
+MISSING_BROWSER = (
+    "there is no Chrome, Chromium or Edge here (FLATBOOK_BROWSER can name one)"
 )
 
 
@@ -171,6 +177,8 @@ def test() -> int:
 
 def main(argv: list[str]) -> int:
     """Provide, and test; fails where a browser is needed and missing, too."""
+    if argv == ["required"]:
+        return required()
     try:
         installed()
         provide()
@@ -183,6 +191,20 @@ def main(argv: list[str]) -> int:
         return test() if argv == ["test"] else 0
     print(f"{UNCHECKED} ({MISSING})")
     return 1 if needed() else 0
+
+
+def required() -> int:
+    """Find or fetch the browser; where there is none, one sentence and exit code 1."""
+    try:
+        if installed() or fetch():
+            return 0
+        why = MISSING_BROWSER
+    except (vendor.ChecksumError, NoSuchProgramError) as error:
+        why = str(error)
+    except (OSError, subprocess.SubprocessError):
+        why = f"{MISSING_BROWSER}, and npm did not bring one"
+    print(f"A browser is needed: {why}.")
+    return 1
 
 
 if __name__ == "__main__":

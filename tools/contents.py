@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
@@ -32,6 +33,21 @@ def _files(node: object) -> Iterator[str]:
 def toc(root: Path = ROOT) -> list[str]:
     """Page names in reading order, such as ``book/intro``, without suffix."""
     return list(_files(yaml.safe_load((root / "_toc.yml").read_text())))
+
+
+@dataclass(frozen=True)
+class Part:
+    """A caption of the table of contents, empty for the root, and its pages."""
+
+    caption: str
+    pages: tuple[str, ...]
+
+
+def parts(root: Path = ROOT) -> list[Part]:
+    """The parts of ``_toc.yml``, the root page first."""
+    toc = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf8"))
+    listed = [Part(p["caption"], tuple(_files(p["chapters"]))) for p in toc["parts"]]
+    return [Part("", (toc["root"],)), *listed]
 
 
 def sources(root: Path = ROOT) -> list[Path]:

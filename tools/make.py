@@ -105,6 +105,16 @@ COURSE = Step(
     "the exercises as notebooks to hand out, to collect and to grade",
     (("-m", "tools.course"),),
 )
+PRINTER = Step(
+    "browser",
+    "a Chrome, Chromium or Edge that prints",
+    (("-m", "tools.browser", "required"),),
+)
+PDF = Step(
+    "PDF",
+    "the pages as one book on A4, with solutions as an appendix",
+    (("-m", "tools.pdf"),),
+)
 COLAB = Step(
     "Colab",
     "the chapters in clean environments, as Colab would run them",
@@ -128,6 +138,7 @@ TARGETS = {
     "colab": (SETUP, COLAB),
     "slides": (SETUP, OFFLINE, CHAPTERS, PAGES, SLIDES),
     "course": (SETUP, COURSE),
+    "pdf": (SETUP, PRINTER, OFFLINE, CHAPTERS, PAGES, PDF),
     "address": (SETUP, ADDRESS),
     "check-address": (SETUP, CHECK_ADDRESS),
 }

@@ -96,3 +96,29 @@ def test_the_pages_are_opened_where_there_is_all(bare, monkeypatch, code):
     monkeypatch.setattr(browser, "test", lambda: code)
     assert browser.main([]) == 0
     assert browser.main(["test"]) == code
+
+
+def test_what_needs_a_browser_says_so_in_one_sentence(bare, monkeypatch, capsys):
+    monkeypatch.setattr(browser, "fetch", lambda: None)
+    assert browser.required() == 1
+    assert capsys.readouterr().out.startswith("A browser is needed: there is no Chrome")
+    monkeypatch.setenv("FLATBOOK_BROWSER", "nowhere")
+    assert browser.required() == 1
+    assert "FLATBOOK_BROWSER=nowhere" in capsys.readouterr().out
+
+
+def test_npm_that_brings_no_browser_is_named(bare, monkeypatch, capsys):
+    def fetch():
+        raise FileNotFoundError("npm")
+
+    monkeypatch.setattr(browser, "fetch", fetch)
+    assert browser.required() == 1
+    out = capsys.readouterr().out
+    assert "npm did not bring one" in out
+    assert len(out.splitlines()) == 1
+
+
+def test_an_installed_browser_is_enough(bare, capsys):
+    program(bare / "bin" / "chromium")
+    assert browser.required() == 0
+    assert not capsys.readouterr().out

@@ -34,3 +34,8 @@ def test_success_says_how_to_open_the_book(monkeypatch, capsys):
     out = capsys.readouterr().out
     assert str(make.INDEX) in out
     assert all(step.title in out for step in make.TARGETS["book"])
+
+
+def test_paper_asks_for_a_browser_before_any_chapter_runs():
+    setup, *work = make.TARGETS["book"]
+    assert make.TARGETS["pdf"] == (setup, make.PRINTER, *work, make.PDF)
