@@ -3,6 +3,7 @@
 import pytest
 
 CHAPTER = "book/cardano_radius"
+SHORT = "book/intro"
 NO_PAUSE = "window.requestIdleCallback = () => 0;"  # a page that never rests
 IN_VIEW = "performance.getEntriesByName('equations in view').length === 1"
 UNSET = """() => [...document.querySelectorAll("article .math")]
@@ -60,7 +61,7 @@ def test_a_link_leads_to_its_place_although_equations_are_set_later(reading, nam
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_icons_are_drawn_without_a_script(reading, scheme):
-    seen = reading(CHAPTER, scheme=scheme)
+    seen = reading(SHORT, scheme=scheme)
     seen.page.evaluate("document.fonts.ready.then(() => null)")
     icons = seen.page.evaluate(ICONS)
     assert len(icons) > 5
@@ -73,7 +74,7 @@ def test_icons_are_drawn_without_a_script(reading, scheme):
 
 
 def test_the_search_of_a_chapter_leads_to_what_is_found(reading):
-    seen = reading(CHAPTER)
+    seen = reading(SHORT)
     seen.page.keyboard.press("Control+k")
     seen.page.locator("#pst-search-dialog input").fill("curvature")
     seen.page.keyboard.press("Enter")
