@@ -28,9 +28,10 @@ FOLDER = BUILD / "pdf"
 TARGET = BUILD / "flatbook.pdf"
 OWN = Path(__file__).parent
 WIDTH = 642  # CSS pixels between the margins of A4 that paper.css sets
-PRINTS = 3  # one is enough, unless a number moves a line
+PRINTS = 5  # one is enough, unless a number moves a line
+ASKED = """() => [...document.querySelectorAll("span.page")].map(s => s.dataset.of)"""
 NUMBERS = """pages => { for (const span of document.querySelectorAll("span.page"))
-    span.textContent = pages[span.dataset.of] ?? span.textContent }"""
+    span.textContent = pages[span.dataset.of] }"""
 
 
 class NotSetError(Exception):
@@ -92,16 +93,28 @@ def places(pdf: bytes) -> dict[str, int]:
 def numbered(page: Page) -> bytes:
     """Print until the numbers that are printed are those of the pages.
 
+    The same document may break at another line the next time it is printed. So numbers
+    that were tried before are not tried again: another print finds them right.
+
     Raises:
         NotSetError: they do not settle.
     """
-    now = places(printed(page, final=False))
+    asked = page.evaluate(ASKED)
+
+    def told(pdf: bytes) -> dict[str, int]:
+        found = places(pdf)
+        return {anchor: found[anchor] for anchor in asked}
+
+    tried = [told(printed(page, final=False))]
+    page.evaluate(NUMBERS, tried[-1])
     for _ in range(PRINTS):
-        page.evaluate(NUMBERS, now)
-        pdf, before = printed(page), now
-        now = places(pdf)
-        if now == before:
+        pdf = printed(page)
+        now = told(pdf)
+        if now == tried[-1]:
             return pdf
+        if now not in tried:
+            tried.append(now)
+            page.evaluate(NUMBERS, now)
     raise NotSetError("the page numbers do not settle")
 
 
