@@ -27,7 +27,7 @@ _SIZES = {
     "small": (340, 215),
 }
 _FULL = ("wide", "broad", "low")
-_LETTER = {**dict.fromkeys(_FULL, 95), "half": 68, "small": 100}
+_LETTER = {**dict.fromkeys(_FULL, 95), "half": 68, "small": 118}
 """Width that a letter beside an axis needs, on the smallest screen."""
 _MARKERS = (
     "M-50 0a50 50 0 1 0 100 0a50 50 0 1 0-100 0z",
@@ -88,7 +88,7 @@ def _margins(chart: Chart, shape: str) -> tuple[int, int]:
     right = 270 if shape == "small" else 200
     if chart.named == "ends":
         right = 300 + 80 * max(map(len, chart.lines), default=0)
-    return 90 + _LETTER[shape] * longest, right
+    return 130 + _LETTER[shape] * longest, right
 
 
 def _draw_row(view: View, alt: Words) -> Parts:
