@@ -171,7 +171,7 @@ class _Frame:
     @property
     def letter(self) -> int:
         """About the width of a letter inside, on the smallest screen."""
-        return 70 if self.shape in _FULL else 60
+        return 88 if self.shape in _FULL else 100
 
     @property
     def size(self) -> tuple[int, int]:

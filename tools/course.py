@@ -30,7 +30,7 @@ from tools.answers import IMPORTS, Answer, Statement, answers
 from tools.contents import ROOT
 from tools.exercises import Exercise
 from tools.nb import META
-from tools.plain import links, macros, page, plain
+from tools.plain import links, page, plain
 
 COURSE = ROOT / "_build" / "course"
 POINTS = dict(zip(exercises.LEVELS, (1, 2, 3), strict=True))
@@ -197,7 +197,6 @@ def listing(code: list[Statement]) -> str:
 
 def tasks(cells: list[dict], known: dict[str, str]) -> tuple[str, list[Task]]:
     """The first cell of code, and the exercises of a chapter's cells."""
-    shorthand = macros()
     found = exercises.read(cells)
     code = {
         n: contents.text(c)
@@ -210,11 +209,9 @@ def tasks(cells: list[dict], known: dict[str, str]) -> tuple[str, list[Task]]:
             number,
             exercise,
             part,
-            text=plain(exercise.text, known, shorthand),
-            hint=plain(exercise.hint, known, shorthand),
-            answer=(
-                plain(exercise.answer, known, shorthand) + demonstration(part)
-            ).strip(),
+            text=plain(exercise.text, known),
+            hint=plain(exercise.hint, known),
+            answer=(plain(exercise.answer, known) + demonstration(part)).strip(),
         )
         for number, (exercise, part) in enumerate(zip(found, parts, strict=True), 1)
     ]

@@ -50,7 +50,7 @@ def test_the_time_of_a_card_has_the_training_of_earlier_runs(plan, places, digit
         spent = _runner.training_seconds(plan, digits.sha256, seed, places)
         assert spent == 2 * 1000
     card = card_of(_runner.execute(plan, digits, places))
-    assert 6000 < card.wall_seconds < 6100
+    assert 6000 <= card.wall_seconds < 6100  # the card rounds
 
 
 def test_the_time_of_a_seed_has_all_its_networks(plan, places, digits, demo):

@@ -100,10 +100,9 @@ def test_the_student_gets_hints_and_no_solution(made, path):
     notebook = made[path]["student"]
     text = "\n".join(cell["source"] for cell in notebook["cells"])
     cells = contents.cells(path)
-    shorthand = plain.macros()
     for exercise in exercises.read(cells):
-        assert plain.plain(exercise.hint, KNOWN, shorthand) in text
-        answer = plain.plain(exercise.answer, KNOWN, shorthand)
+        assert plain.plain(exercise.hint, KNOWN) in text
+        answer = plain.plain(exercise.answer, KNOWN)
         lines = [line for line in answer.splitlines() if len(line) > 20]
         assert [line for line in lines if line in text] == []
         code = "\n".join(contents.text(cells[n]) for n in exercise.code)
@@ -207,11 +206,6 @@ def test_no_answer_is_told():
     verdict = check("detection.folds", ...)
     assert not verdict.ok
     assert verdict.message == "Not yet: there is no answer to detection.folds so far"
-
-
-def test_plain_writes_out_nested_macros():
-    text = plain.plain(r"\norm{a + \norm{b}} \Rho", {}, {"norm": "|#1|", "R": "RR"})
-    assert text == r"|a + |b|| \Rho"
 
 
 def test_files_are_written(tmp_path, monkeypatch, capsys):
