@@ -3,6 +3,7 @@
   const NARROW = innerWidth < 640;
   const SIZE = NARROW ? { width: 480, height: 800 } : { width: 1280, height: 720 };
   const SMALLEST = 0.6; // of the usual size; tests hold every slide above it
+
   // Everything but the notes of a slide goes into a sheet that can be made smaller.
   for (const slide of document.querySelectorAll(".slides > section > section")) {
     const sheet = document.createElement("div");

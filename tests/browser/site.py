@@ -13,10 +13,8 @@ MODE = "document.documentElement.dataset.theme"
 
 def names():
     """Every page but the one that only leads to the first chapter, and the slides."""
-    found = HTML.rglob("*.html")
-    pages = (
-        p.relative_to(HTML) for p in found if not {"_static", "slides"} & set(p.parts)
-    )
+    found = (p.relative_to(HTML) for p in HTML.rglob("*.html"))
+    pages = (p for p in found if p.parts[0] not in ("_static", "slides"))
     return sorted(p.with_suffix("").as_posix() for p in pages if p.stem != "index")
 
 
