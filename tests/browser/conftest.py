@@ -21,7 +21,7 @@ def pytest_terminal_summary(terminalreporter):
     known = [dict(r.user_properties)["usable"] for r in passed if r.user_properties]
     if not known:
         return
-    for number, what in enumerate(("sliders answer", "equations are set")):
+    for number, what in enumerate(("sliders answer", "equations are in view")):
         times = sorted(seconds[number] for seconds in known)
         terminalreporter.write_line(
             f"from disk, beside other work, {what} after {median(times):.1f} s "
