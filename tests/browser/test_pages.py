@@ -34,6 +34,16 @@ WIDE = """() => {
   return all <= width ? [] : [all, ...[...document.querySelectorAll("body *")]
     .filter(out).slice(-5).map(node => node.outerHTML.slice(0, 200))];
 }"""
+# formulas whose end is outside of their box and cannot be reached, in folds too
+CUT = """() => {
+  const folds = [...document.querySelectorAll("details:not([open])")];
+  folds.forEach(fold => { fold.open = true; });
+  const cut = [...document.querySelectorAll("article span.math")].filter(node =>
+    node.scrollWidth > node.clientWidth + 1 &&
+    getComputedStyle(node).overflowX !== "auto");
+  folds.forEach(fold => { fold.open = false; });
+  return cut.map(node => node.textContent.slice(0, 80));
+}"""
 PICTURES = """() => [...document.querySelectorAll(
   "article img, article svg[role=img], article canvas")].map(node => ({
     alt: (node.alt || node.getAttribute("aria-label") || "").trim(),
@@ -93,6 +103,10 @@ def test_nothing_is_wider_than_the_screen(seen):
 
 def test_nothing_is_wider_than_a_phone(phone):
     assert phone.page.evaluate(WIDE) == []
+
+
+def test_no_formula_is_cut_on_a_phone(phone):
+    assert phone.page.evaluate(CUT) == []
 
 
 def test_last_no_error_and_no_request(seen):
