@@ -17,7 +17,7 @@ from io import BytesIO
 from pathlib import Path
 
 from bs4 import BeautifulSoup
-from playwright.sync_api import Error, Page, sync_playwright
+from playwright.sync_api import Browser, Error, Page, sync_playwright
 from pypdf import PdfReader, PdfWriter
 from pypdf.generic import DictionaryObject, NameObject, TextStringObject
 
@@ -39,26 +39,35 @@ class NotSetError(Exception):
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Page]:
+def started() -> Iterator[Browser]:
+    """The browser that prints."""
+    program = browser.find()
+    with sync_playwright() as playwright:
+        printer = playwright.chromium.launch(
+            executable_path=program, env=browser.environment(program)
+        )
+        try:
+            yield printer
+        finally:
+            printer.close()
+
+
+@contextmanager
+def opened(printer: Browser, path: Path) -> Iterator[Page]:
     """The document in a browser, as wide as the paper, ready to print.
 
     Raises:
         NotSetError: it cannot be set.
     """
-    program = browser.find()
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(
-            executable_path=program, env=browser.environment(program)
-        )
-        try:
-            page = started.new_page(viewport={"width": WIDTH, "height": 900})
-            page.set_default_timeout(0)  # a book takes longer than a page
-            page.emulate_media(media="print", color_scheme="light")
-            page.goto(path.as_uri())
-            arrange(page)
-            yield page
-        finally:
-            started.close()
+    page = printer.new_page(viewport={"width": WIDTH, "height": 900})
+    try:
+        page.set_default_timeout(0)  # a book takes longer than a page
+        page.emulate_media(media="print", color_scheme="light")
+        page.goto(path.as_uri())
+        arrange(page)
+        yield page
+    finally:
+        page.close()
 
 
 def arrange(page: Page) -> None:
@@ -175,7 +184,7 @@ def main() -> int:
     try:
         typefaces.fetch()
         document = binding.document(HTML)
-        with opened(write(document)) as page:
+        with started() as printer, opened(printer, write(document)) as page:
             pdf = finished(numbered(page), binding.headings(document))
     except (NotSetError, ValueError, Error, vendor.ChecksumError) as error:
         print(error)

@@ -97,7 +97,7 @@ def scales(margin: float = math.log(3)) -> Sketch:
         ),
         "flip radius, over its value at s = 1": curve(lambda t: 1.0, ends),
     }
-    words = [(-4, 0.04, "s = 1/16"), (-0.35, 0.04, "s = 1"), (3.1, 0.04, "s = 16")]
+    words = [(-4, 0.1, "s = 1/16"), (-0.35, 0.1, "s = 1"), (3.1, 0.1, "s = 16")]
     return Sketch(lines, ends, (0, 1.12), words)
 
 

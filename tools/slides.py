@@ -110,13 +110,16 @@ def cleaned(found: list[Tag], cell: dict, page: str) -> list[Tag]:
     return found
 
 
-def heading(block: Tag) -> str:
-    """The heading of the section that a block stands in, repeated."""
+def heading(block: Tag, told: set[str]) -> str:
+    """The heading of the section that a block stands in; pale once it was told."""
     section = block.find_parent("section")
     title = section.find(HEADINGS, recursive=False)
     for link in title.select(".headerlink"):
         link.decompose()
-    return f'<h2 class="again">{title.decode_contents()}</h2>'
+    words = title.decode_contents()
+    pale = ' class="again"' if words in told else ""
+    told.add(words)
+    return f"<h2{pale}>{words}</h2>"
 
 
 def fragments(page: BeautifulSoup, notebook: Path) -> list[tuple[str, str]]:
@@ -126,7 +129,7 @@ def fragments(page: BeautifulSoup, notebook: Path) -> list[tuple[str, str]]:
         ValueError: the page shows nothing of such a cell.
     """
     name, found = f"book/{notebook.stem}.html", []
-    known = marked(page.article)
+    known, told = marked(page.article), set[str]()
     for cell in contents.cells(notebook):
         kind = contents.slide(cell)
         if kind is None:
@@ -136,7 +139,8 @@ def fragments(page: BeautifulSoup, notebook: Path) -> list[tuple[str, str]]:
         shown = cleaned(known[mark(cell["id"])], cell, name)
         text = "\n".join(map(str, shown))
         if kind in ("slide", "subslide") and shown[0].name not in HEADINGS:
-            text = heading(shown[0]) + text
+            text = heading(shown[0], told) + text
+        told |= {block.decode_contents() for block in shown if block.name in HEADINGS}
         found.append((kind, text))
     return found
 

@@ -26,7 +26,7 @@ def test_title_figure_steps_strip_and_code_in_this_order(article):
 
 def test_two_sentences_before_the_figure(article):
     before = article[article.find("</h1>") : article.find('class="fb-explorer')]
-    paragraphs = re.findall(r"<p>(.*?)</p>", before, re.S)
+    paragraphs = re.findall(r"<p\b[^>]*>(.*?)</p>", before, re.S)
     assert len(paragraphs) == 1
     assert len(re.findall(r"[.?!](?=\s|$)", paragraphs[0])) == 2
 

@@ -135,15 +135,14 @@ def test_on_a_phone_the_picture_is_above_the_sliders(phone):
             assert box["y"] + box["height"] <= first, phone.name
 
 
-def test_marks_and_names_stay_inside_their_picture(seen):
-    """At both ends of every slider, on a phone: no text in a chart is cut off."""
-    seen.look(size=PHONE)
-    for figure in figures(seen):
+def test_marks_and_names_stay_inside_their_picture(phone):
+    """At both ends of every slider: no text in a chart is cut off."""
+    for figure in figures(phone):
         for slider in sliders(figure):
             start = slider.input_value()
             for place in (slider.get_attribute("min"), slider.get_attribute("max")):
                 slider.fill(place)
-                assert figure.evaluate(CUT_OFF) == [], (seen.name, place)
+                assert figure.evaluate(CUT_OFF) == [], (phone.name, place)
             slider.fill(start)
 
 

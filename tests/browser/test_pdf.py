@@ -27,12 +27,12 @@ data-of="two">000</span></li></ul></nav>
 </div>{more}</section>"""
 
 
-def made(folder, more=""):
+def made(chromium, folder, more=""):
     """The document as a finished PDF."""
     document = folder / "small.html"
     html = f"<!DOCTYPE html><title>T</title>{READY}{BODY.replace('{more}', more)}"
     document.write_text(html, encoding="utf8")
-    with pdf.opened(document) as page:
+    with pdf.opened(chromium, document) as page:
         whole = pdf.finished(pdf.numbered(page), ["Contents", *TITLES])
     path = folder / "small.pdf"
     path.write_bytes(whole)
@@ -40,8 +40,8 @@ def made(folder, more=""):
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    return made(tmp_path_factory.mktemp("pdf"))
+def small(chromium, tmp_path_factory):
+    return made(chromium, tmp_path_factory.mktemp("pdf"))
 
 
 def changed(path, change):
@@ -82,8 +82,8 @@ def test_what_is_missing_is_named(small, book, problem):
     assert problem in pdf_check.problems(small, book)
 
 
-def test_a_character_without_a_shape_is_found(tmp_path):
-    found = pdf_check.problems(made(tmp_path, "<p>\U0010fffd</p>"), BOOK)
+def test_a_character_without_a_shape_is_found(chromium, tmp_path):
+    found = pdf_check.problems(made(chromium, tmp_path, "<p>\U0010fffd</p>"), BOOK)
     assert found == ["page 4 has 1 characters that no typeface has"]
 
 
@@ -119,16 +119,17 @@ def test_a_typeface_that_is_not_in_the_file_is_named(small):
     assert found[0].startswith("not embedded: /")
 
 
-def test_what_is_wider_than_the_paper_is_refused(tmp_path):
+def test_what_is_wider_than_the_paper_is_refused(chromium, tmp_path):
     wide = '<pre style="white-space: pre; width: 900px">long</pre>'
     with pytest.raises(pdf.NotSetError, match="two: pre long"):
-        made(tmp_path, wide)
+        made(chromium, tmp_path, wide)
 
 
-def test_without_formulas_nothing_is_printed(tmp_path):
+def test_without_formulas_nothing_is_printed(chromium, tmp_path):
     document = tmp_path / "bare.html"
     document.write_text("<!DOCTYPE html><p>no MathJax</p>")
-    with pytest.raises(pdf.NotSetError, match="MathJax"), pdf.opened(document):
+    refused = pytest.raises(pdf.NotSetError, match="MathJax")
+    with refused, pdf.opened(chromium, document):
         pytest.fail("opened")
 
 
