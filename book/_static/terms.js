@@ -41,8 +41,9 @@
     const below = line.bottom + 6;
     const fits = below + box.offsetHeight <= window.innerHeight;
     const top = fits ? below : Math.max(8, line.top - box.offsetHeight - 6);
-    box.style.left = `${left + window.scrollX}px`;
-    box.style.top = `${top + window.scrollY}px`;
+    const origin = box.offsetParent.getBoundingClientRect();
+    box.style.left = `${left - origin.left}px`;
+    box.style.top = `${top - origin.top}px`;
   };
 
   const show = async (link) => {
@@ -62,7 +63,7 @@
   };
 
   const start = () => {
-    document.body.append(box);
+    (document.querySelector("main") ?? document.body).append(box);
     for (const link of document.querySelectorAll('a[href*="#term-"]:not(.headerlink)')) {
       link.addEventListener("pointerenter", () => show(link));
       link.addEventListener("pointerleave", later);
